@@ -1,0 +1,117 @@
+"""The names that every part agrees on: validated ids, HTTP headers and TAXIWAY_* variables.
+
+Only constants and checks live here. Reading the environment belongs to `settings.py`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from taxiway_serving.errors import InvalidNameError
+
+HANDLE_PATTERN: Final = r"^[a-z][a-z0-9_]{0,62}$"
+_HANDLE: Final = re.compile(HANDLE_PATTERN)
+_CLUSTER: Final = re.compile(r"^[a-z][a-z0-9_]*/([1-9][0-9]*)(?:~[1-9][0-9]*)?$")
+
+HEADER_HANDLE: Final = "x-taxiway-handle"
+HEADER_VERSION: Final = "x-taxiway-version"
+HEADER_MODEL: Final = "x-taxiway-model"
+HEADER_REQUEST_ID: Final = "x-request-id"
+HEADER_USER_ID: Final = "x-user-id"
+HEADER_UNIT: Final = "x-taxiway-unit"
+HEADER_REASON: Final = "x-taxiway-reason"
+USER_COOKIE: Final = "taxiway_uid"
+
+# A traced request may change a nibble of its id after this many characters; what must stay stable reads only these.
+UNIT_ID_LENGTH: Final = 13
+
+READY_PATH: Final = "/readyz"
+
+ENV_HOME: Final = "TAXIWAY_HOME"
+ENV_DATABASE_URL: Final = "TAXIWAY_DATABASE_URL"
+ENV_TOKEN_FILE: Final = "TAXIWAY_TOKEN_FILE"
+ENV_CONTROLLER_HOST: Final = "TAXIWAY_CONTROLLER_HOST"
+ENV_CONTROLLER_PORT: Final = "TAXIWAY_CONTROLLER_PORT"
+ENV_CONTROLLER_URL: Final = "TAXIWAY_CONTROLLER_URL"
+ENV_ENVOY_DIR: Final = "TAXIWAY_ENVOY_DIR"
+ENV_ENVOY_ADMIN_PORT: Final = "TAXIWAY_ENVOY_ADMIN_PORT"
+ENV_GATEWAY_PORT: Final = "TAXIWAY_GATEWAY_PORT"
+ENV_GATEWAY_URL: Final = "TAXIWAY_GATEWAY_URL"
+ENV_TICK_S: Final = "TAXIWAY_TICK_S"
+
+ENV_HANDLE: Final = "TAXIWAY_HANDLE"
+ENV_MODEL_DIR: Final = "TAXIWAY_MODEL_DIR"
+ENV_MODEL_VERSION: Final = "TAXIWAY_MODEL_VERSION"
+ENV_VARIANT: Final = "TAXIWAY_VARIANT"
+
+
+def is_version(value: object) -> bool:
+    """Tell whether a value is a model version: a whole number from 1, and not True."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def check_handle(text: str) -> str:
+    """Return the handle unchanged if it is one.
+
+    Args:
+        text: What should be a handle: a lower-case letter, then up to 62 letters, digits or underscores.
+            It is a path segment, a registered model's name and a folder's name at once.
+
+    Raises:
+        InvalidNameError: If it is anything else.
+    """
+    if not _is_handle(text):
+        raise InvalidNameError("handle", text, f"must match {HANDLE_PATTERN}, such as visual_recognition")
+    return text
+
+
+def check_version(number: int) -> int:
+    """Return the model version unchanged if it is one.
+
+    Args:
+        number: An MLflow model version, a whole number from 1.
+
+    Raises:
+        InvalidNameError: If it is not an integer, or below 1.
+    """
+    if not is_version(number):
+        raise InvalidNameError("version", number, "must be a whole number from 1, as MLflow counts them")
+    return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class VariantId:
+    """Which variant: a model version of a handle. Written `visual_recognition/7`."""
+
+    handle: str
+    version: int
+
+    def __post_init__(self) -> None:
+        check_handle(self.handle)
+        check_version(self.version)
+
+    def __str__(self) -> str:
+        return f"{self.handle}/{self.version}"
+
+
+def cluster_name(variant: VariantId, stable: int | None = None) -> str:
+    """Return the gateway's name for where a request is sent.
+
+    Args:
+        variant: The version that a request is assigned to.
+        stable: The version that answers when the assigned one fails; None if none does.
+
+    Returns:
+        `visual_recognition/7`, or `visual_recognition/8~7` for canary 8 that fails over to stable 7.
+    """
+    return str(variant) if stable is None else f"{variant}~{stable}"
+
+
+def assigned_version(cluster: str) -> int | None:
+    """Return the version that a gateway's cluster name assigns: 8 for `h/8` and `h/8~7`; None for any other name."""
+    match = _CLUSTER.match(cluster)
+    return int(match[1]) if match else None
+
+
+def _is_handle(value: object) -> bool:
+    return isinstance(value, str) and _HANDLE.fullmatch(value) is not None

@@ -1,0 +1,137 @@
+"""Where the serving plane keeps its files and listens. The only module here that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from taxiway_serving import names
+from taxiway_serving.errors import InvalidSpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSettings:
+    """Settings of the controller, the runtime and Envoy on one host.
+
+    Attributes:
+        home: Folder of everything that Taxiway keeps (TAXIWAY_HOME, default ~/.taxiway).
+        database_url: SQLAlchemy address of the controller's store (TAXIWAY_DATABASE_URL, default SQLite in home).
+        token_file: File, mode 0600, with the token that callers present (TAXIWAY_TOKEN_FILE, default home/token).
+        host: Address that the controller listens on (TAXIWAY_CONTROLLER_HOST). Loopback unless one says otherwise.
+        port: Port of the controller (TAXIWAY_CONTROLLER_PORT, default 8570).
+        envoy_dir: Folder of Envoy's configuration and access logs (TAXIWAY_ENVOY_DIR, default home/envoy).
+        envoy_port: Port that clients send predictions to (TAXIWAY_GATEWAY_PORT, default 8580).
+        envoy_admin_port: Port of Envoy's admin interface, loopback only (TAXIWAY_ENVOY_ADMIN_PORT, default 8581).
+        tick_s: Seconds between two looks of the controller at the world (TAXIWAY_TICK_S, default 0.5, above 0).
+    """
+
+    home: Path
+    database_url: str
+    token_file: Path
+    host: str = "127.0.0.1"
+    port: int = 8570
+    envoy_dir: Path
+    envoy_port: int = 8580
+    envoy_admin_port: int = 8581
+    tick_s: float = 0.5
+
+    @classmethod
+    def under(
+        cls,
+        home: Path,
+        *,
+        database_url: str | None = None,
+        port: int = 8570,
+        envoy_port: int = 8580,
+        envoy_admin_port: int = 8581,
+        tick_s: float = 0.5,
+    ) -> Self:
+        """Return settings with every file under one folder: for tests and for programs that embed the controller."""
+        return cls(
+            home=home,
+            database_url=database_url or _sqlite(home),
+            token_file=home / "token",
+            port=port,
+            envoy_dir=home / "envoy",
+            envoy_port=envoy_port,
+            envoy_admin_port=envoy_admin_port,
+            tick_s=tick_s,
+        )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the TAXIWAY_* variables.
+
+        Args:
+            environ: The variables; None reads the process's own.
+
+        Raises:
+            InvalidSpecError: If a port or the tick is not a number in its range; every fault is named.
+        """
+        env = os.environ if environ is None else environ
+        faults: list[str] = []
+        home = Path(env.get(names.ENV_HOME) or Path.home() / ".taxiway").expanduser().absolute()
+        settings = cls(
+            home=home,
+            database_url=env.get(names.ENV_DATABASE_URL) or _sqlite(home),
+            token_file=Path(env.get(names.ENV_TOKEN_FILE) or home / "token").expanduser().absolute(),
+            host=env.get(names.ENV_CONTROLLER_HOST) or "127.0.0.1",
+            port=_port(env, names.ENV_CONTROLLER_PORT, 8570, faults),
+            envoy_dir=Path(env.get(names.ENV_ENVOY_DIR) or home / "envoy").expanduser().absolute(),
+            envoy_port=_port(env, names.ENV_GATEWAY_PORT, 8580, faults),
+            envoy_admin_port=_port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
+            tick_s=_seconds(env, names.ENV_TICK_S, 0.5, faults),
+        )
+        if faults:
+            raise InvalidSpecError(tuple(faults), "settings")
+        return settings
+
+    @property
+    def controller_url(self) -> str:
+        """Address of the controller's HTTP interface, without a slash at its end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Address that predictions are sent to, without a slash at its end."""
+        return f"http://127.0.0.1:{self.envoy_port}"
+
+    @property
+    def envoy_admin_url(self) -> str:
+        """Address of Envoy's admin interface, without a slash at its end."""
+        return f"http://127.0.0.1:{self.envoy_admin_port}"
+
+    @property
+    def attempt_log(self) -> Path:
+        """File with one JSON line per attempt that Envoy made on a variant."""
+        return self.envoy_dir / "attempts.jsonl"
+
+    @property
+    def request_log(self) -> Path:
+        """File with one JSON line per request, with the status that its client saw."""
+        return self.envoy_dir / "requests.jsonl"
+
+
+def _sqlite(home: Path) -> str:
+    return f"sqlite:///{home / 'controller.db'}"
+
+
+def _port(env: Mapping[str, str], name: str, default: int, faults: list[str]) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        faults.append(f"{name} must be a port from 1 to 65535, got {text!r}")
+        return default
+    return int(text)
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:
+    text = env.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        faults.append(f"{name} must be a number of seconds above 0, got {text!r}")
+        return default
+    return value
