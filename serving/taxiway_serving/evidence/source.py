@@ -1,0 +1,80 @@
+"""The Protocol of where evidence comes from, and its values. No file or network is touched here."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt of the gateway on a variant. A shielded request makes two: one on the canary, one on stable.
+
+    Attributes:
+        at_s: When the request came, in seconds since the epoch.
+        handle: The handle.
+        request_id: The request's id, the same for all its attempts and in its answer.
+        unit: Who asked: `user:<x-user-id>`, else `cookie:<taxiway_uid>`, else `request:<first 13 of the request id>`.
+            Evidence counts units, not requests.
+        assigned: The version that the split chose for the unit, also on an attempt that stable answered for it.
+        answered: The version that was tried, or None if none could be.
+        status: HTTP status of the attempt; 0 if there was no answer.
+        flags: Envoy's response flags, such as `UF` or `UT`; "" for none.
+        duration_ms: From the arrival of the request until the end of the attempt.
+        number: 1 for the first attempt, 2 for the retry on stable.
+        pinned: Whether a tester chose the version. Such an attempt is no evidence.
+    """
+
+    at_s: float
+    handle: str
+    request_id: str
+    unit: str
+    assigned: int
+    answered: int | None
+    status: int
+    flags: str
+    duration_ms: float
+    number: int
+    pinned: bool
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the variant failed: no answer at all, or a 5xx. A 4xx is the client's."""
+        return self.status == 0 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a source had to say since a cursor.
+
+    Attributes:
+        attempts: In the order in which they ended.
+        cursor: Where the next read goes on.
+        is_complete: False if attempts between the two cursors are missing or unreadable. What is missing is unknown,
+            not zero.
+        has_more: Whether more is waiting already: read again before judging.
+        broken: Lines that could not be read.
+    """
+
+    attempts: tuple[Attempt, ...]
+    cursor: str
+    is_complete: bool = True
+    has_more: bool = False
+    broken: int = 0
+
+
+class Source(Protocol):
+    """Hands out attempts, each once, in order. Reading changes nothing: the caller keeps the cursor.
+
+    The same cursor gives the same attempts again (and later ones behind them), so a reader that dies before it has
+    stored what it learned loses nothing. Safe to call from one thread at a time.
+    """
+
+    def read(self, cursor: str) -> Batch:
+        """Return what came after a cursor.
+
+        Args:
+            cursor: "" for the beginning, else the cursor of an earlier batch.
+
+        Raises:
+            TransportError: If the source could not be read. An empty batch would be a lie.
+        """
+        ...

@@ -1,0 +1,168 @@
+"""The guards on error rate, and the certificates that allow promotion.
+
+A unit is bad when it met a server error, a timeout or a reset on the variant that it was assigned to.
+`ErrorRatio` compares
+the canary with the control beside it; `ErrorBudget` stands in where no control runs (blue-green, a first
+deployment, the time
+at 100 %). A certificate is a guard with the question turned round: is it proven that the canary is good
+enough?
+"""
+
+from dataclasses import dataclass
+from math import log
+
+from taxiway_serving.answers import Answer
+from taxiway_serving.rollout.guard import Reading, Terms
+from taxiway_serving.statistics.label import (
+    FLAWLESS_WEIGHTS,
+    HARM_RATIOS,
+    SAFE_RATIOS,
+    Counts,
+    harmful_rates,
+    label_terms,
+    log_mean_exp,
+    rate_terms,
+    safe_rates,
+)
+
+
+def _added(state: Terms, terms: Terms) -> Terms:
+    return tuple(old + new for old, new in zip(state, terms, strict=True))
+
+
+def _answer(log_e: float, threshold: float, units: int) -> Answer:
+    if log_e >= threshold:
+        return Answer.YES
+    return Answer.NO if units else Answer.UNKNOWN
+
+
+def _rates(total: Counts) -> str:
+    canary = f"{total.bad_canary} of {total.canary} canary units bad"
+    return f"{canary}, {total.bad_control} of {total.control} control units"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRatio:
+    """Harm: the canary's rate of bad units is above the control's. Silent while either arm has no units.
+
+    Attributes:
+        alpha: Probability, over the whole rollout and all looks, of calling a healthy canary harmful; in (0,
+        1).
+    """
+
+    alpha: float
+    name: str = "error_ratio"
+
+    def start(self) -> Terms:
+        return (0.0,) * len(HARM_RATIOS)
+
+    def update(self, state: Terms, interval: Counts) -> Terms:
+        return _added(state, label_terms(interval, null_ratio=1.0, ratios=HARM_RATIOS))
+
+    def judge(self, state: Terms, total: Counts) -> Reading:
+        log_e, threshold = log_mean_exp(state), -log(self.alpha)
+        return Reading(
+            name=self.name,
+            answer=_answer(log_e, threshold, min(total.canary, total.control)),
+            log_e=log_e,
+            threshold=threshold,
+            reason=f"{_rates(total)}; more errors than the control at alpha {self.alpha:g}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBudget:
+    """Harm: the canary's rate of bad units is above the SLO's budget. Learns only where no control runs
+    beside it.
+
+    Beside a control it stays silent: an incident that hits both versions is not the canary's fault.
+
+    Attributes:
+        alpha: As of `ErrorRatio`.
+        budget: Share of bad units that the SLO allows, 1 - availability, in (0, 1).
+    """
+
+    alpha: float
+    budget: float
+    name: str = "error_budget"
+
+    def start(self) -> Terms:
+        return (0.0,) * len(HARM_RATIOS)
+
+    def update(self, state: Terms, interval: Counts) -> Terms:
+        if interval.control:
+            return state
+        rates = harmful_rates(self.budget)
+        return _added(state, rate_terms(interval.bad_canary, interval.canary, limit=self.budget, rates=rates))
+
+    def judge(self, state: Terms, total: Counts) -> Reading:
+        log_e, threshold = log_mean_exp(state), -log(self.alpha)
+        return Reading(
+            name=self.name,
+            answer=_answer(log_e, threshold, total.canary),
+            log_e=log_e,
+            threshold=threshold,
+            reason=f"{_rates(total)}; over the budget of {self.budget:.3%} at alpha {self.alpha:g}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioCertificate:
+    """Safety: the canary's bad rate is proven to be below `most` times the control's.
+
+    Attributes:
+        alpha: Probability of certifying a canary that is not; in (0, 1).
+        most: Ratio of bad rates that may not be reached, > 1.
+    """
+
+    alpha: float
+    most: float = 2.0
+    name: str = "ratio_certificate"
+
+    def start(self) -> Terms:
+        return (0.0,) * len(SAFE_RATIOS)
+
+    def update(self, state: Terms, interval: Counts) -> Terms:
+        return _added(state, label_terms(interval, null_ratio=self.most, ratios=SAFE_RATIOS))
+
+    def judge(self, state: Terms, total: Counts) -> Reading:
+        log_e, threshold = log_mean_exp(state), -log(self.alpha)
+        return Reading(
+            name=self.name,
+            answer=_answer(log_e, threshold, min(total.canary, total.control)),
+            log_e=log_e,
+            threshold=threshold,
+            reason=f"{_rates(total)}; under {self.most:g} times the control's errors at alpha {self.alpha:g}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetCertificate:
+    """Safety: the canary's bad rate is proven to be under the SLO's budget. A flawless canary passes by this
+    one.
+
+    Attributes:
+        alpha: As of `RatioCertificate`.
+        budget: As of `ErrorBudget`. About 340 flawless units prove a budget of 1 %, 3,400 one of 0.1 %.
+    """
+
+    alpha: float
+    budget: float
+    name: str = "budget_certificate"
+
+    def start(self) -> Terms:
+        return (0.0,) * len(FLAWLESS_WEIGHTS)
+
+    def update(self, state: Terms, interval: Counts) -> Terms:
+        rates = safe_rates(self.budget)
+        return _added(state, rate_terms(interval.bad_canary, interval.fresh, limit=self.budget, rates=rates))
+
+    def judge(self, state: Terms, total: Counts) -> Reading:
+        log_e, threshold = log_mean_exp(state, FLAWLESS_WEIGHTS), -log(self.alpha)
+        return Reading(
+            name=self.name,
+            answer=_answer(log_e, threshold, total.canary),
+            log_e=log_e,
+            threshold=threshold,
+            reason=f"{_rates(total)}; under the budget of {self.budget:.3%} at alpha {self.alpha:g}",
+        )

@@ -1,0 +1,1 @@
+"""What sends traffic to variants. `router.py` holds the Protocol, `resources.py` the pure part."""

@@ -1,0 +1,157 @@
+"""The Protocol of what sends traffic to variants, and its values. No Envoy is touched here."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from taxiway_serving.answers import Answer
+from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.names import VariantId, check_handle, check_version
+from taxiway_serving.split import Split
+
+Revision = str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One variant as traffic finds it.
+
+    Attributes:
+        version: The model version.
+        host: Address that it listens on.
+        port: Port that it listens on, 1 to 65535.
+        model: Label for the x-taxiway-model header.
+        ready: Whether a tester may reach it by pinning. One that is not ready still has a cluster, so that it can warm.
+    """
+
+    version: int
+    host: str
+    port: int
+    model: str
+    ready: bool = True
+
+    def __post_init__(self) -> None:
+        check_version(self.version)
+        if not self.host or not 1 <= self.port <= 65535:
+            fault = f"needs an address, got {self.host!r}:{self.port!r}"
+            raise InvalidSpecError((fault,), f"backend {self.version}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """All traffic of one handle.
+
+    Attributes:
+        handle: The handle, which is the first segment of the path.
+        split: How live traffic is divided. None is a handle that is not live yet: only pinned requests are answered.
+        backends: The variants that exist, in any order. Every version of the split must be among them.
+        shield: Whether a canary's failed attempt is tried once more on stable. It runs a call twice, so a handle whose
+            calls are not idempotent opts out.
+        rate_limit_rps: Requests per second let through; beyond it the answer is 429. None is no limit.
+        timeout_s: Seconds until a request without an answer is given up with 504.
+    """
+
+    handle: str
+    split: Split | None
+    backends: tuple[Backend, ...]
+    shield: bool = True
+    rate_limit_rps: float | None = None
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_handle(self.handle)
+        faults = _faults(self)
+        if faults:
+            raise InvalidSpecError(tuple(faults), f"route {self.handle}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The whole of what a router routes. At most one route per handle."""
+
+    routes: tuple[Route, ...]
+
+    def __post_init__(self) -> None:
+        handles = [route.handle for route in self.routes]
+        twice = sorted({handle for handle in handles if handles.count(handle) > 1})
+        if twice:
+            raise InvalidSpecError(tuple(f"{handle} has more than one route" for handle in twice), "table")
+
+    def route(self, handle: str) -> Route | None:
+        """Return the route of a handle, or None."""
+        return next((route for route in self.routes if route.handle == handle), None)
+
+    def revision(self) -> Revision:
+        """Return the content hash: equal tables have equal revisions, across processes."""
+        ordered = sorted(self.routes, key=lambda route: route.handle)
+        content = [{**asdict(_without_split(route)), "split": _split_items(route)} for route in ordered]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Router(Protocol):
+    """Moves traffic to where a table says, and reports what is really so.
+
+    Desired is not observed: `publish` only asks. Tables are whole and content-hashed, so publishing one twice is
+    publishing it once. Order between variants coming and going is the caller's: publish a table with both, wait until
+    warm, move the split, wait until drained, publish a table without. One thread calls a router at a time.
+    """
+
+    def publish(self, table: Table, *, allow_empty: bool = False) -> Revision:
+        """Ask for a table and return its revision.
+
+        Args:
+            table: The whole table.
+            allow_empty: Whether a table without routes may replace one that has some. A controller that has not
+                loaded its state yet would otherwise take every endpoint away.
+
+        Raises:
+            ConflictError: If the table is empty, the published one is not, and `allow_empty` is false.
+            TransportError: If the router could not be told, or had not taken the new clusters in time.
+        """
+        ...
+
+    def applied(self, revision: Revision) -> Answer:
+        """Answer whether every gateway routes by this revision, read back from it."""
+        ...
+
+    def rejection(self, revision: Revision) -> str | None:
+        """Return why a gateway refused the revision, or None if it did not, or has not said so yet."""
+        ...
+
+    def observed(self, handle: str) -> Split | None:
+        """Return the split that the gateway routes by now, read back; None if the handle has no live traffic.
+
+        Raises:
+            TransportError: If the gateway could not be asked.
+        """
+        ...
+
+    def warm(self, variant: VariantId) -> Answer:
+        """Answer whether the gateway has the variant and finds it healthy, so that traffic may move to it."""
+        ...
+
+    def drained(self, variant: VariantId) -> Answer:
+        """Answer whether no request is under way on the variant, so that it may be taken out and stopped."""
+        ...
+
+
+def _faults(route: Route) -> tuple[str, ...]:
+    versions = [backend.version for backend in route.backends]
+    named = () if route.split is None else tuple(route.split.parts)
+    faults = [f"version {v} is in the split but has no backend" for v in named if v not in versions]
+    faults += [f"version {v} has two backends" for v in sorted(set(versions)) if versions.count(v) > 1]
+    if route.rate_limit_rps is not None and not 0 < route.rate_limit_rps <= 1e6:
+        faults.append(f"rate_limit_rps must be above 0 and at most 1e6, got {route.rate_limit_rps!r}")
+    if not 0 < route.timeout_s <= 3600:
+        faults.append(f"timeout_s must be above 0 and at most 3600, got {route.timeout_s!r}")
+    return tuple(faults)
+
+
+def _without_split(route: Route) -> Route:
+    backends = tuple(sorted(route.backends, key=lambda backend: backend.version))
+    return replace(route, split=None, backends=backends)
+
+
+def _split_items(route: Route) -> list[tuple[int, int]] | None:
+    return None if route.split is None else list(route.split.parts.items())

@@ -1,0 +1,1 @@
+"""What runs variants. `runtime.py` holds the Protocol; one implementation per file."""

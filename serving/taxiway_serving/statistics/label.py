@@ -1,0 +1,133 @@
+"""E-processes on counts of bad units: evidence that stays valid at every look.
+
+An e-process is a running product that has mean at most 1 under its null hypothesis, whatever the stopping
+rule; by Ville's
+inequality it reaches 1/alpha with probability at most alpha. So a guard may look after every request and
+still roll back a
+healthy version with probability at most alpha. Values are kept as natural logarithms. What a unit is, and
+what is bad,
+the caller decides; nothing here knows of versions, clocks or Envoy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, log
+
+from taxiway_serving.errors import InvalidSpecError
+
+HARM_RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+"""Alternatives of a guard: the canary's bad rate is this many times the limit."""
+
+SAFE_RATIOS = (0.8, 0.5, 0.2, 0.1)
+"""Alternatives of a certificate: the canary's bad rate is this part of the limit."""
+
+FLAWLESS_WEIGHTS = (0.7, 0.1, 0.1, 0.1)
+FLAWLESS_PARTS = (0.01, 0.1, 0.25, 0.5)
+"""Mixture of a budget certificate: most of its weight on a version that hardly ever fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Units of one interval, or of many added up.
+
+    Attributes:
+        canary: Canary units at risk, >= 0.
+        control: Control units at risk, >= 0.
+        bad_canary: Canary units whose first bad event falls in the interval, >= 0.
+        bad_control: The same of the control.
+        fresh: Canary units seen for the first time in the rollout, 0 <= fresh; what a certificate counts,
+        since the same
+            healthy unit seen again proves nothing new.
+    """
+
+    canary: int = 0
+    control: int = 0
+    bad_canary: int = 0
+    bad_control: int = 0
+    fresh: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bad_canary > self.canary or self.bad_control > self.control:
+            raise InvalidSpecError(
+                (f"more bad units than units in {self}; a bad unit is a unit at risk",), "counts"
+            )
+        if min(self.canary, self.control, self.bad_canary, self.bad_control, self.fresh) < 0:
+            raise InvalidSpecError((f"below zero in {self}; units are counted from 0",), "counts")
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            canary=self.canary + other.canary,
+            control=self.control + other.control,
+            bad_canary=self.bad_canary + other.bad_canary,
+            bad_control=self.bad_control + other.bad_control,
+            fresh=self.fresh + other.fresh,
+        )
+
+
+def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    """Return the logarithm of a weighted mean of exponentials, without overflow.
+
+    Args:
+        log_values: At least one value; -inf stands for zero.
+        weights: Not negative, adding up to 1; None weighs all alike.
+    """
+    shares = weights or [1 / len(log_values)] * len(log_values)
+    largest = max(log_values)
+    if largest == -inf:
+        return -inf
+    return largest + log(sum(w * exp(v - largest) for v, w in zip(log_values, shares, strict=True)))
+
+
+def label_terms(counts: Counts, *, null_ratio: float, ratios: Sequence[float]) -> tuple[float, ...]:
+    """Return one interval's log-likelihood ratio for each alternative ratio.
+
+    Given that a unit is bad, the null (bad rate of canary = null_ratio x control's) says it is the canary's
+    with a
+    probability that depends on the split alone, whatever the common rate: so the test is immune to weight
+    ramps and to
+    incidents that hit both arms.
+
+    Args:
+        counts: This interval's units; with no units on either arm there is nothing to learn (all zero).
+        null_ratio: Ratio of bad rates under the null, > 0.
+        ratios: Alternatives, as multiples of null_ratio, > 0.
+
+    Source: conditional (label) likelihood of two Poisson streams, Przyborowski and Wilenski (1940),
+    Biometrika 31; used as
+    an e-process with a uniform mixture over the alternatives.
+    """
+    total = counts.canary + counts.control
+    if not counts.canary or not counts.control:
+        return (0.0,) * len(ratios)
+    share = counts.canary / total
+    bad = counts.bad_canary + counts.bad_control
+    under_null = share * null_ratio + 1 - share
+    return tuple(
+        counts.bad_canary * log(ratio) + bad * log(under_null / (share * null_ratio * ratio + 1 - share))
+        for ratio in ratios
+    )
+
+
+def rate_terms(bad: int, units: int, *, limit: float, rates: Sequence[float]) -> tuple[float, ...]:
+    """Return one interval's log-likelihood ratio of each rate against a fixed limit.
+
+    Args:
+        bad: Bad units, 0 <= bad <= units.
+        units: Units seen in the interval.
+        limit: Rate under the null, in (0, 1).
+        rates: Alternatives, each in (0, 1).
+
+    Source: Bernoulli likelihood ratio (Wald 1945, Annals of Mathematical Statistics 16, pp. 117-186).
+    """
+    return tuple(bad * log(rate / limit) + (units - bad) * log((1 - rate) / (1 - limit)) for rate in rates)
+
+
+def harmful_rates(limit: float) -> tuple[float, ...]:
+    """Return alternatives above a rate limit in (0, 1): multiples of it, the large ones capped midway to
+    1."""
+    return tuple(min(ratio * limit, (1 + limit) / 2) for ratio in HARM_RATIOS)
+
+
+def safe_rates(limit: float) -> tuple[float, ...]:
+    """Return alternatives below a rate limit in (0, 1), in the order of `FLAWLESS_WEIGHTS`."""
+    return tuple(part * limit for part in FLAWLESS_PARTS)

@@ -1,0 +1,214 @@
+"""The rollout machine: its walks, and properties that hold for every series of looks and commands."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxiway_serving.answers import Answer
+from taxiway_serving.rollout.machine import (
+    Decision,
+    Observation,
+    advance,
+    begin,
+    observation_from_json,
+    replay,
+)
+from taxiway_serving.rollout.state import (
+    TRANSITIONS,
+    Outcome,
+    RolloutState,
+    Status,
+    Verdict,
+    phase,
+    state_from_json,
+)
+from taxiway_serving.rollout.steps import Bake, RolloutSpec, SetWeight, Step, spec_from_json
+from taxiway_serving.rollout.verbs import VERBS, act
+from taxiway_serving.statistics.label import Counts
+from taxiway_serving.strategies import plan
+
+GOOD = {"candidate": Answer.YES, "applied": Answer.YES, "evidence": Answer.YES}
+HEALTHY = Counts(canary=30, control=70, fresh=30)
+BROKEN = Counts(canary=30, control=70, bad_canary=15, fresh=30)
+
+
+def _spec(**options: Any) -> RolloutSpec:
+    return RolloutSpec(**{"id": "r1", "handle": "digits", "version": 2, "warm_s": 0, **options})
+
+
+def _run(
+    spec: RolloutSpec, stable: int | None, looks: list[Observation], *, every_s: float = 1
+) -> tuple[list[Decision], tuple[Step, ...]]:
+    steps = plan(spec, stable)
+    state, decisions = begin(spec, stable=stable, now_s=0), []
+    for number, seen in enumerate(looks, 1):
+        decision = advance(spec, steps, state, seen, number * every_s)
+        state = decision.state
+        decisions.append(decision)
+    return decisions, steps
+
+
+def _weights(decisions: list[Decision]) -> list[float]:
+    weights: list[float] = []
+    for decision in decisions:
+        if not weights or weights[-1] != decision.state.weight_pct:
+            weights.append(decision.state.weight_pct)
+    return weights
+
+
+def test_canary_walks_to_promotion_when_flawless() -> None:
+    decisions, _ = _run(_spec(), 1, [Observation(**GOOD, interval=HEALTHY)] * 60)
+    assert _weights(decisions) == [5, 25, 100]
+    assert decisions[-1].state.outcome is Outcome.PROMOTED
+    assert Verdict.PROMOTE in {decision.verdict for decision in decisions}
+
+
+def test_canary_is_rolled_back_in_first_step() -> None:
+    looks = [Observation(**GOOD)] * 2 + [Observation(**GOOD, interval=BROKEN, first_bad_at_s=2.5)] * 2
+    decisions, _ = _run(_spec(), 1, looks)
+    state = decisions[-1].state
+    assert _weights(decisions) == [5, 0]
+    assert (state.outcome, state.first_bad_at_s, state.rolled_back_at_s) == (Outcome.ROLLED_BACK, 2.5, 4)
+
+
+def test_rollback_ends_only_when_zero_is_read_back() -> None:
+    unread = Observation(candidate=Answer.YES, applied=Answer.NO, evidence=Answer.YES)
+    looks = [Observation(**GOOD)] * 2 + [Observation(**GOOD, interval=BROKEN)] + [unread] * 40
+    decisions, _ = _run(_spec(), 1, looks)
+    assert decisions[-1].state.status is Status.ROLLING_BACK
+    assert phase(decisions[-1].state, 44) == "RollbackFailed"
+
+
+def test_too_little_evidence_holds_then_pauses_as_inconclusive() -> None:
+    steps = {
+        "kind": "canary",
+        "steps": [{"setWeight": 5}, {"analysis": {"units": 9, "deadline_s": 5}}, {"setWeight": 100}],
+    }
+    spec = spec_from_json({"id": "r1", "handle": "digits", "version": 2, "strategy": steps})
+    decisions, _ = _run(spec, 1, [Observation(**GOOD)] * 10)
+    assert decisions[3].verdict is Verdict.HOLD
+    assert decisions[-1].state.status is Status.PAUSED
+    assert Verdict.INCONCLUSIVE in {decision.verdict for decision in decisions}
+
+
+def test_first_deployment_takes_all_traffic_at_once() -> None:
+    decisions, steps = _run(_spec(version=1), None, [Observation(**GOOD)] * 6)
+    assert steps == (SetWeight(weight_pct=100), Bake(duration_s=2))
+    assert decisions[-1].state.outcome is Outcome.PROMOTED
+
+
+def test_first_deployment_that_fails_keeps_traffic_for_want_of_an_older_one() -> None:
+    bad = Counts(canary=50, bad_canary=40, fresh=50)
+    decisions, _ = _run(
+        _spec(version=1), None, [Observation(**GOOD)] + [Observation(**GOOD, interval=bad)] * 3
+    )
+    state = decisions[-1].state
+    assert (state.outcome, state.weight_pct) == (Outcome.ABORTED, 100)
+    assert "no older version" in state.reason
+
+
+def test_candidate_that_is_never_ready_ends_without_traffic() -> None:
+    starting = Observation(candidate=Answer.UNKNOWN, applied=Answer.YES, evidence=Answer.YES)
+    decisions, _ = _run(_spec(), 1, [starting] * 5, every_s=60)
+    assert _weights(decisions) == [0]
+    assert decisions[-1].state.outcome is Outcome.ABORTED
+
+
+def test_blue_green_is_guarded_at_full_traffic_by_the_budget() -> None:
+    bad = Counts(canary=50, bad_canary=20, fresh=50)
+    looks = [Observation(**GOOD)] * 4 + [Observation(**GOOD, interval=bad)] * 2
+    decisions, _ = _run(_spec(strategy="blue_green"), 1, looks)
+    assert _weights(decisions) == [0, 100, 0]
+    assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
+
+
+answers = st.sampled_from(Answer)
+counts = st.builds(
+    lambda canary, control, x, y, fresh: Counts(
+        canary=canary,
+        control=control,
+        bad_canary=min(x, canary),
+        bad_control=min(y, control),
+        fresh=min(fresh, canary),
+    ),
+    *(st.integers(0, 40) for _ in range(5)),
+)
+looks_strategy = st.lists(
+    st.one_of(
+        st.builds(Observation, candidate=answers, applied=answers, evidence=answers, interval=counts),
+        st.sampled_from([Observation(**GOOD, interval=HEALTHY), Observation(**GOOD)]),
+        st.sampled_from(VERBS),
+    ),
+    max_size=40,
+)
+specs = st.builds(lambda kind: _spec(strategy=kind), st.sampled_from(["canary", "blue_green"]))
+
+
+@given(spec=specs, stable=st.sampled_from([None, 1]), events=looks_strategy)
+def test_machine_keeps_its_promises_for_any_events(
+    spec: RolloutSpec, stable: int | None, events: list[Observation | str]
+) -> None:
+    steps = plan(spec, stable)
+    state = begin(spec, stable=stable, now_s=0)
+    for now_s, event in enumerate(events, 1):
+        if isinstance(event, str):
+            after = act(steps, state, event, actor="someone", now_s=now_s)
+        else:
+            after = advance(spec, steps, state, event, now_s).state
+            _check_look(state, event, after)
+        _check_move(state, after)
+        state = after
+
+
+def _check_move(before: RolloutState, after: RolloutState) -> None:
+    assert after.status is before.status or after.status in TRANSITIONS[before.status]
+    assert before.status is not Status.ENDED or after == before
+    assert state_from_json(after.to_json()) == after
+    if before.status is Status.ROLLING_BACK:
+        assert after.weight_pct == 0
+
+
+def _check_look(before: RolloutState, seen: Observation, after: RolloutState) -> None:
+    """Unknown never promotes and never raises a weight."""
+    is_sure = seen.candidate is Answer.YES and seen.applied is Answer.YES and seen.evidence is Answer.YES
+    if after.weight_pct > before.weight_pct:
+        assert is_sure
+    if after.outcome is Outcome.PROMOTED and before.outcome is None:
+        assert is_sure
+
+
+@given(spec=specs, events=st.lists(looks_strategy.filter(bool).map(lambda items: items[0]), max_size=30))
+def test_replay_of_recorded_looks_gives_same_state(
+    spec: RolloutSpec, events: list[Observation | str]
+) -> None:
+    steps = plan(spec, 1)
+    first = state = begin(spec, stable=1, now_s=0)
+    looks = [(seen, float(at_s)) for at_s, seen in enumerate(events, 1) if isinstance(seen, Observation)]
+    for seen, now_s in looks:
+        state = advance(spec, steps, state, seen, now_s).state
+    recorded = [(observation_from_json(seen.to_json()), now_s) for seen, now_s in looks]
+    assert replay(spec, steps, first, recorded) == state
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_are_no_ops_when_idle(verb: str) -> None:
+    spec = _spec()
+    ended = replace(begin(spec, stable=1, now_s=0), status=Status.ENDED, outcome=Outcome.PROMOTED)
+    assert act(plan(spec, 1), ended, verb, actor="someone", now_s=9) == ended
+
+
+def test_abort_and_pause_twice_are_once() -> None:
+    decisions, steps = _run(_spec(), 1, [Observation(**GOOD)] * 3)
+    state = decisions[-1].state
+    for verb in ("pause", "abort"):
+        once = act(steps, state, verb, actor="someone", now_s=9)
+        assert act(steps, once, verb, actor="someone", now_s=10) == once
+
+
+def test_promote_full_goes_to_last_weight() -> None:
+    decisions, steps = _run(_spec(), 1, [Observation(**GOOD)] * 3)
+    state = act(steps, decisions[-1].state, "promote-full", actor="someone", now_s=9)
+    assert state.weight_pct == 100
