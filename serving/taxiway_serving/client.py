@@ -1,0 +1,142 @@
+"""A client of the controller's HTTP interface. The only way from the orchestration plane into the serving
+plane."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from taxiway_serving.errors import (
+    AuthenticationError,
+    ConflictError,
+    InvalidSpecError,
+    NotFoundError,
+    NotReadyError,
+    TransportError,
+)
+
+
+class Controller:
+    """The controller at a URL. Every call is safe to repeat."""
+
+    def __init__(self, url: str, token: str, *, timeout_s: float = 10.0, actor: str = "api") -> None:
+        """Remember where the controller is; nothing is sent yet.
+
+        Args:
+            url: Address, such as `http://127.0.0.1:8570`.
+            token: What the controller keeps in its token file.
+            timeout_s: Longest wait for one answer, in seconds.
+            actor: Who asks, for the ledger; printable text.
+        """
+        self._url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._headers = {"Authorization": f"Bearer {token}", "x-taxiway-actor": actor}
+
+    def deploy(self, handle: str, version: int, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for a model version to run.
+
+        Args:
+            handle: Endpoint.
+            version: Model version.
+            spec: The fields of `VariantBody`.
+        """
+        return self._call("PUT", f"/v1/endpoints/{handle}/variants/{version}", dict(spec))
+
+    def undeploy(self, handle: str, version: int) -> dict[str, Any]:
+        """Ask for a model version without traffic to stop."""
+        return self._call("DELETE", f"/v1/endpoints/{handle}/variants/{version}")
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Return every endpoint."""
+        found: list[dict[str, Any]] = self._call("GET", "/v1/endpoints")["endpoints"]
+        return found
+
+    def endpoint(self, handle: str) -> dict[str, Any]:
+        """Return one endpoint."""
+        return self._call("GET", f"/v1/endpoints/{handle}")
+
+    def log(self, handle: str, version: int, *, tail: int = 50) -> str:
+        """Return the end of a variant's log."""
+        return str(self._call("GET", f"/v1/endpoints/{handle}/variants/{version}/log?tail={tail}")["log"])
+
+    def wait_ready(
+        self, handle: str, version: int, *, deadline_s: float, poll_s: float = 0.25
+    ) -> dict[str, Any]:
+        """Wait until a deployed version takes requests.
+
+        Raises:
+            NotReadyError: If it fails, or is not ready by the deadline; it carries the end of the log.
+        """
+        end = time.monotonic() + deadline_s
+        while True:
+            variant: dict[str, Any] = self.endpoint(handle)["variants"][str(version)]
+            if variant["phase"] == "ready":
+                return variant
+            if variant["phase"] == "failed" or time.monotonic() > end:
+                reason = variant["reason"] or f"it is {variant['phase']}"
+                raise NotReadyError(
+                    f"{handle}/{version}", deadline_s, reason, self.log(handle, version, tail=30)
+                )
+            time.sleep(poll_s)
+
+    def start_rollout(self, handle: str, rollout: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a rollout, or return the one with this id.
+
+        Args:
+            handle: Endpoint.
+            rollout: The fields of `RolloutBody`.
+        """
+        return self._call("POST", f"/v1/endpoints/{handle}/rollouts", dict(rollout))
+
+    def rollout(self, handle: str, rollout_id: str) -> dict[str, Any]:
+        """Return one rollout."""
+        return self._call("GET", f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}")
+
+    def act(self, handle: str, rollout_id: str, verb: str) -> dict[str, Any]:
+        """Do `promote`, `promote-full`, `abort`, `pause` or `resume` to a rollout."""
+        return self._call("POST", f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}")
+
+    def undo(self, handle: str) -> dict[str, Any]:
+        """Go back to the version that was live before."""
+        return self._call("POST", f"/v1/endpoints/{handle}/undo")
+
+    def ledger(self, handle: str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return history from a place on, in order."""
+        path = f"/v1/endpoints/{handle}/ledger?after={after}&limit={limit}"
+        entries: list[dict[str, Any]] = self._call("GET", path)["entries"]
+        return entries
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            answer = httpx.request(
+                method,
+                self._url + path,
+                json=body,
+                headers=self._headers,
+                timeout=self._timeout_s,
+                trust_env=False,
+            )
+        except httpx.HTTPError as error:
+            raise TransportError(f"controller at {self._url}", f"{type(error).__name__}: {error}") from error
+        if answer.is_success:
+            data: dict[str, Any] = answer.json()
+            return data
+        raise _refusal(self._url, answer)
+
+
+def _refusal(url: str, answer: httpx.Response) -> Exception:
+    """Return the error that a refusal stands for, in the words of the controller."""
+    try:
+        message = answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = answer.text[:2000]
+    if answer.status_code == 401:
+        return AuthenticationError(url)
+    if answer.status_code == 404:
+        return NotFoundError("such thing", message)
+    if answer.status_code == 409:
+        return ConflictError("controller", message)
+    if 400 <= answer.status_code < 500:
+        return InvalidSpecError((message,), "request")
+    return TransportError(f"controller at {url}", f"HTTP {answer.status_code}: {message}")

@@ -1,0 +1,227 @@
+"""The controller's HTTP interface. Bytes become values here; what they mean is in `commands.py`.
+
+Every route but `/healthz` and the API's own description asks for `Authorization: Bearer <token>`.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict
+
+from taxiway_serving.controller import views
+from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.tick import Reconciler
+from taxiway_serving.errors import (
+    AuthenticationError,
+    ConflictError,
+    InvalidSpecError,
+    NotFoundError,
+    TaxiwayError,
+)
+from taxiway_serving.ledger.store import Store
+from taxiway_serving.names import VariantId, check_handle
+from taxiway_serving.rollout.steps import spec_from_json
+from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
+
+STATUS_OF = {InvalidSpecError: 422, NotFoundError: 404, ConflictError: 409, AuthenticationError: 401}
+MOST_BODY_BYTES = 1_000_000
+
+
+class VariantBody(BaseModel):
+    """A model version to run; see `VariantSpec` for what each field means."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    bento_dir: Path
+    python: Path
+    model_dir: Path
+    environment: dict[str, str] = {}
+    ready_deadline_s: float = 60.0
+    max_rps: float | None = None
+
+
+class RolloutBody(BaseModel):
+    """A rollout to begin; see `RolloutSpec` for what each field means."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str
+    version: int
+    strategy: dict[str, Any] | str = "canary"
+    availability: float | None = None
+    alpha: float | None = None
+    shield: bool | None = None
+    warm_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the interface speaks for."""
+
+    store: Store
+    commands: Commands
+    reconciler: Reconciler
+    runtime: Runtime
+    token: str
+    gateway_url: str
+    clock: Callable[[], float] = time.time
+
+
+def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        parts: What it speaks for.
+        lifespan: Context manager that runs while the application does (the ticking thread).
+    """
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        if lifespan is None:
+            yield
+            return
+        with lifespan():
+            yield
+
+    app = FastAPI(title="Taxiway controller", version="1", lifespan=running)
+    app.add_exception_handler(TaxiwayError, _error_answer)
+
+    @app.middleware("http")
+    async def limit_body(request: Request, call_next: Any) -> Any:
+        if int(request.headers.get("content-length") or 0) > MOST_BODY_BYTES:
+            return _answer(413, "TooLarge", f"a body has at most {MOST_BODY_BYTES} bytes")
+        return await call_next(request)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """Answer that the controller runs."""
+        return {"status": "ok"}
+
+    _add_endpoint_routes(app, parts)
+    _add_variant_routes(app, parts)
+    _add_rollout_routes(app, parts)
+    return app
+
+
+def _authenticated(parts: Parts) -> Callable[..., str]:
+    bearer = HTTPBearer(auto_error=False)
+
+    def actor(
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    ) -> str:
+        token = given.credentials if given else ""
+        if not secrets.compare_digest(token.encode(), parts.token.encode()):
+            raise AuthenticationError(str(request.url))
+        return request.headers.get("x-taxiway-actor", "api")[:250]
+
+    return actor
+
+
+def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
+    actor = Depends(_authenticated(parts))
+
+    @app.get("/v1/endpoints")
+    def list_endpoints(_: str = actor) -> dict[str, Any]:
+        """List every endpoint."""
+        return {
+            "endpoints": [_endpoint(parts, endpoint.handle) for endpoint in parts.store.fleet().endpoints]
+        }
+
+    @app.get("/v1/endpoints/{handle}")
+    def show_endpoint(handle: str, _: str = actor) -> dict[str, Any]:
+        """Show one endpoint: what is live, the split wanted and read back, its variants and its rollout."""
+        return _endpoint(parts, check_handle(handle))
+
+    @app.get("/v1/endpoints/{handle}/ledger")
+    def show_ledger(
+        handle: str,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        _: str = actor,
+    ) -> dict[str, Any]:
+        """Show the history of splits, verdicts and their evidence."""
+        entries = parts.store.entries(check_handle(handle), after=after, limit=limit)
+        return {"entries": [entry.to_json() for entry in entries]}
+
+    @app.post("/v1/endpoints/{handle}/undo")
+    def undo(handle: str, who: str = actor) -> dict[str, Any]:
+        """Go back to the version that was live before."""
+        return views.rollout_view(parts.commands.undo(check_handle(handle), actor=who), parts.clock())
+
+
+def _add_variant_routes(app: FastAPI, parts: Parts) -> None:
+    actor = Depends(_authenticated(parts))
+
+    @app.put("/v1/endpoints/{handle}/variants/{version}")
+    def deploy(handle: str, version: int, body: VariantBody, who: str = actor) -> dict[str, Any]:
+        """Run a model version, without live traffic."""
+        parts.commands.deploy(VariantSpec(handle=handle, version=version, **body.model_dump()), actor=who)
+        return _endpoint(parts, handle)
+
+    @app.delete("/v1/endpoints/{handle}/variants/{version}")
+    def retire(handle: str, version: int, who: str = actor) -> dict[str, Any]:
+        """Stop a model version that has no traffic."""
+        parts.commands.retire(check_handle(handle), version, actor=who)
+        return _endpoint(parts, handle)
+
+    @app.get("/v1/endpoints/{handle}/variants/{version}/log")
+    def show_log(
+        handle: str, version: int, tail: Annotated[int, Query(ge=1, le=1000)] = 50, _: str = actor
+    ) -> dict[str, str]:
+        """Show the end of a variant's log."""
+        return {"log": parts.runtime.logs(VariantId(handle=check_handle(handle), version=version), tail=tail)}
+
+
+def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
+    actor = Depends(_authenticated(parts))
+
+    @app.post("/v1/endpoints/{handle}/rollouts")
+    def start(handle: str, body: RolloutBody, who: str = actor) -> dict[str, Any]:
+        """Begin a rollout; the same id again returns the one that runs."""
+        spec = spec_from_json({**body.model_dump(exclude_none=True), "handle": handle, "actor": who})
+        return views.rollout_view(parts.commands.start(spec), parts.clock())
+
+    @app.get("/v1/endpoints/{handle}/rollouts/{rollout_id}")
+    def show(handle: str, rollout_id: str, _: str = actor) -> dict[str, Any]:
+        """Show a rollout: its step, its reason in words, its evidence."""
+        rollout = parts.store.rollout(rollout_id)
+        if rollout is None or rollout.spec.handle != handle:
+            raise NotFoundError("rollout", rollout_id, f"see the ledger of {handle}")
+        return views.rollout_view(rollout, parts.clock())
+
+    @app.post("/v1/endpoints/{handle}/rollouts/{rollout_id}/{verb}")
+    def act(handle: str, rollout_id: str, verb: str, who: str = actor) -> dict[str, Any]:
+        """Promote, abort, pause or resume a rollout."""
+        rollout = parts.commands.act(check_handle(handle), rollout_id, verb, actor=who)
+        return views.rollout_view(rollout, parts.clock())
+
+
+def _endpoint(parts: Parts, handle: str) -> dict[str, Any]:
+    fleet = parts.store.fleet()
+    endpoint = fleet.endpoint(handle)
+    if endpoint is None:
+        raise NotFoundError("endpoint", handle, "deploy a model version under this handle first")
+    return views.endpoint_view(
+        endpoint,
+        fleet,
+        parts.reconciler.world,
+        latest=fleet.active(handle) or parts.store.latest(handle),
+        gateway_url=parts.gateway_url,
+        now_s=parts.clock(),
+    )
+
+
+def _error_answer(_request: Request, error: Exception) -> JSONResponse:
+    code = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 500)
+    return _answer(code, type(error).__name__, str(error))
+
+
+def _answer(code: int, reason: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "reason": reason, "message": message}}, status_code=code)

@@ -1,0 +1,87 @@
+"""What the controller shows of itself, as plain JSON values. Reads only."""
+
+from typing import Any
+
+from taxiway_serving.controller.tick import World
+from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout
+from taxiway_serving.names import VariantId
+from taxiway_serving.rollout.machine import certificates_of, guards_of
+from taxiway_serving.rollout.state import phase
+from taxiway_serving.rollout.steps import step_to_json
+from taxiway_serving.split import Split
+
+
+def endpoint_view(
+    endpoint: Endpoint, fleet: Fleet, world: World, *, latest: Rollout | None, gateway_url: str, now_s: float
+) -> dict[str, Any]:
+    """Return one endpoint: what is wanted, what is seen, and its rollout."""
+    handle = endpoint.handle
+    seen = world.splits.get(handle)
+    return {
+        "handle": handle,
+        "url": f"{gateway_url}/{handle}",
+        "stable": endpoint.stable,
+        "previous": endpoint.previous,
+        "phase": phase(latest.state, now_s) if latest else "Healthy" if endpoint.stable else "Progressing",
+        "split": {
+            "desired": _split(endpoint.split),
+            "observed": _split(seen),
+            "is_known": handle in world.splits,
+        },
+        "variants": {
+            str(variant.version): variant_view(
+                handle, variant.version, str(variant.spec["model"]), variant.wish, world
+            )
+            for variant in fleet.variants
+            if variant.handle == handle
+        },
+        "rollout": rollout_view(latest, now_s) if latest else None,
+    }
+
+
+def variant_view(handle: str, version: int, model: str, wish: str, world: World) -> dict[str, Any]:
+    """Return one variant: what is wanted of it and what the runtime sees."""
+    seen = world.variants.get(VariantId(handle=handle, version=version))
+    return {
+        "version": version,
+        "model": model,
+        "wish": wish,
+        "phase": seen.phase if seen else "stopped" if wish == "stopped" else "starting",
+        "host": seen.host if seen else "",
+        "port": seen.port if seen else 0,
+        "pid": seen.pid if seen else None,
+        "restarts": seen.restarts if seen else 0,
+        "reason": seen.reason if seen else "",
+    }
+
+
+def rollout_view(rollout: Rollout, now_s: float) -> dict[str, Any]:
+    """Return one rollout: where it stands, why, and on what evidence."""
+    spec, state = rollout.spec, rollout.state
+    judges = (*guards_of(spec), *certificates_of(spec))
+    steps = [step_to_json(step) for step in rollout.plan]
+    return {
+        "id": spec.id,
+        "handle": spec.handle,
+        "version": spec.version,
+        "stable": state.stable,
+        "strategy": spec.strategy,
+        "phase": phase(state, now_s),
+        "status": state.status.value,
+        "outcome": state.outcome.value if state.outcome else None,
+        "step": state.step,
+        "steps": steps,
+        "weight_pct": state.weight_pct,
+        "reason": state.reason,
+        "units": {"canary": state.total.fresh, "bad": state.total.bad_canary, "at_step": state.at_step.fresh},
+        "evidence": [judge.judge(state.guards[judge.name], state.total).to_json() for judge in judges],
+        "actor": spec.actor,
+        "started_at_s": state.started_at_s,
+        "ended_at_s": state.ended_at_s,
+        "first_bad_at_s": state.first_bad_at_s,
+        "rolled_back_at_s": state.rolled_back_at_s,
+    }
+
+
+def _split(split: Split | None) -> dict[str, float] | None:
+    return {str(version): split.weight_pct(version) for version in split.parts} if split else None

@@ -1,0 +1,155 @@
+"""The Protocol of the durable store, and the values that it keeps. No database is touched here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from taxiway_serving.ledger.chain import Entry
+from taxiway_serving.rollout.state import RolloutState
+from taxiway_serving.rollout.steps import RolloutSpec, Step
+from taxiway_serving.split import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """The desired state of one handle.
+
+    Attributes:
+        stable: The version that is live; None before the first deployment.
+        previous: The version before it, which an undo goes back to.
+        split: Wanted split; None while nothing is live.
+        shield: Whether a canary's server error is repeated on stable.
+    """
+
+    handle: str
+    stable: int | None = None
+    previous: int | None = None
+    split: Split | None = None
+    shield: bool = True
+
+
+class Wish(StrEnum):
+    """What is wanted of a variant. It leaves the gateway's table before its process is stopped."""
+
+    RUNNING = "running"
+    LEAVING = "leaving"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """The desired state of one variant.
+
+    Attributes:
+        spec: What the runtime needs to run it, plain JSON.
+        retire_at_s: When it may go, once it has no traffic; None keeps it.
+        host: Address where it was last seen, so that the table stays whole while the variant restarts.
+        port: Port of that address, 0 before it was seen.
+    """
+
+    handle: str
+    version: int
+    spec: Mapping[str, Any]
+    wish: Wish = Wish.RUNNING
+    retire_at_s: float | None = None
+    host: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One run of a strategy: what was asked, what it compiled to, where it stands."""
+
+    spec: RolloutSpec
+    plan: tuple[Step, ...]
+    state: RolloutState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A ledger entry to be: the store gives it its place and its hash."""
+
+    at_s: float
+    handle: str
+    kind: str
+    actor: str
+    reason: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """All that one decision changes; it is stored whole or not at all.
+
+    Attributes:
+        marks: (rollout id, unit, is bad) of units that are newly seen, or newly bad.
+        cursor: How far the evidence was read that this change has taken in; None leaves it.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    notes: tuple[Note, ...] = ()
+    marks: tuple[tuple[str, str, bool], ...] = ()
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The whole desired state."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    cursor: str = ""
+
+    def endpoint(self, handle: str) -> Endpoint | None:
+        """Return the endpoint of a handle, or None."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.handle == handle), None)
+
+    def variant(self, handle: str, version: int) -> Variant | None:
+        """Return a variant, or None."""
+        found = (v for v in self.variants if (v.handle, v.version) == (handle, version))
+        return next(found, None)
+
+    def active(self, handle: str) -> Rollout | None:
+        """Return the rollout that runs on a handle, or None."""
+        return next((rollout for rollout in self.rollouts if rollout.spec.handle == handle), None)
+
+
+class Store(Protocol):
+    """Keeps state, ledger and evidence marks. A commit that returned survives a crash of machine and process.
+
+    Safe to call from several threads; one controller at a time owns a store.
+    """
+
+    def fleet(self) -> Fleet:
+        """Return the desired state, with the rollouts that have not ended."""
+        ...
+
+    def commit(self, change: Change) -> None:
+        """Store a change whole, its notes appended to the ledger in their order."""
+        ...
+
+    def rollout(self, rollout_id: str) -> Rollout | None:
+        """Return a rollout by its id, ended ones too."""
+        ...
+
+    def latest(self, handle: str) -> Rollout | None:
+        """Return the rollout that began last on a handle."""
+        ...
+
+    def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, bool]:
+        """Return which of these units the rollout has seen, and whether each was bad."""
+        ...
+
+    def entries(self, handle: str | None, *, after: int, limit: int) -> Sequence[Entry]:
+        """Return ledger entries in order, of one handle or of all.
+
+        Args:
+            handle: None for the whole ledger.
+            after: Only places above it; 0 for the beginning.
+            limit: At most so many, 1 to 10,000.
+        """
+        ...

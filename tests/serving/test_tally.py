@@ -1,0 +1,64 @@
+"""How attempts become units: users once, retries to the version that failed, testers not at all."""
+
+from typing import Any
+
+from taxiway_serving.controller.tally import concerns, tally
+from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.statistics.label import Counts
+
+
+def _attempt(unit: str, assigned: int, *, status: int = 200, **options: Any) -> Attempt:
+    values: dict[str, Any] = {
+        "at_s": 10.0,
+        "handle": "digits",
+        "request_id": unit,
+        "unit": unit,
+        "assigned": assigned,
+        "answered": assigned,
+        "status": status,
+        "flags": "",
+        "duration_ms": 3.0,
+        "number": 1,
+        "pinned": False,
+    }
+    return Attempt(**{**values, **options})
+
+
+def test_tally_counts_units_by_assigned_arm() -> None:
+    attempts = [_attempt("user:a", 2), _attempt("user:a", 2), _attempt("user:b", 1), _attempt("request:c", 1)]
+    assert tally(attempts, candidate=2, known={}).counts == Counts(canary=1, control=2, fresh=1)
+
+
+def test_tally_blames_candidate_for_request_that_stable_answered() -> None:
+    failed = _attempt("user:a", 2, status=500, at_s=11.0)
+    rescued = _attempt("user:a", 2, answered=1, number=2)
+    counted = tally([failed, rescued], candidate=2, known={})
+    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=1)
+    assert counted.first_bad_at_s == 11.0
+    assert counted.marks == (("user:a", True),)
+
+
+def test_tally_counts_failover_at_first_attempt_as_bad() -> None:
+    assert tally([_attempt("user:a", 2, answered=1)], candidate=2, known={}).counts.bad_canary == 1
+
+
+def test_tally_counts_first_bad_event_of_a_unit_only() -> None:
+    attempts = [_attempt("user:a", 2, status=503)]
+    assert tally(attempts, candidate=2, known={"user:a": True}).counts == Counts()
+
+
+def test_tally_counts_known_good_unit_at_risk_but_not_fresh() -> None:
+    counted = tally([_attempt("user:a", 2, status=0, answered=None)], candidate=2, known={"user:a": False})
+    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=0)
+
+
+def test_tally_forgets_good_requests_that_have_no_user() -> None:
+    assert tally([_attempt("request:a", 2)], candidate=2, known={}).marks == ()
+
+
+def test_pinned_and_earlier_attempts_are_no_evidence() -> None:
+    chosen = _attempt("user:a", 2, pinned=True)
+    earlier = _attempt("user:b", 2, at_s=1.0)
+    other = _attempt("user:c", 7)
+    assert [concerns(a, versions=(2, 1), since_s=5.0) for a in (chosen, earlier, other)] == [False] * 3
+    assert concerns(_attempt("user:d", 1), versions=(2, 1), since_s=5.0)
