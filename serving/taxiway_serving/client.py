@@ -1,8 +1,7 @@
-"""A client of the controller's HTTP interface. The only way from the orchestration plane into the serving
-plane."""
+"""A client of the controller's HTTP interface. The only way from the orchestration plane into the serving plane."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -11,11 +10,17 @@ import httpx
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,
+    InvalidNameError,
     InvalidSpecError,
     NotFoundError,
     NotReadyError,
+    TaxiwayError,
     TransportError,
 )
+
+REFUSALS: Mapping[str, Callable[..., TaxiwayError]] = {
+    kind.__name__: kind for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError)
+}
 
 
 class Controller:
@@ -31,7 +36,7 @@ class Controller:
             actor: Who asks, for the ledger; printable text.
         """
         self._url, self._timeout_s = url.rstrip("/"), timeout_s
-        self._headers = {"Authorization": f"Bearer {token}", "x-taxiway-actor": actor}
+        self._headers = {"x-taxiway-actor": actor} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def deploy(self, handle: str, version: int, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for a model version to run.
@@ -126,17 +131,15 @@ class Controller:
 
 
 def _refusal(url: str, answer: httpx.Response) -> Exception:
-    """Return the error that a refusal stands for, in the words of the controller."""
-    try:
-        message = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = answer.text[:2000]
+    """Return the error that the controller raised, made again from its class and facts."""
     if answer.status_code == 401:
         return AuthenticationError(url)
-    if answer.status_code == 404:
-        return NotFoundError("such thing", message)
-    if answer.status_code == 409:
-        return ConflictError("controller", message)
+    try:
+        error = answer.json()["error"]
+        return REFUSALS[error["reason"]](*error["facts"])
+    except (ValueError, KeyError, TypeError):
+        # Not in the controller's own form: a proxy between, or FastAPI's answer to a malformed body.
+        pass
     if 400 <= answer.status_code < 500:
-        return InvalidSpecError((message,), "request")
-    return TransportError(f"controller at {url}", f"HTTP {answer.status_code}: {message}")
+        return InvalidSpecError((answer.text[:2000],), "request")
+    return TransportError(f"controller at {url}", f"HTTP {answer.status_code}: {answer.text[:2000]}")

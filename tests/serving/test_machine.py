@@ -30,7 +30,7 @@ from taxiway_serving.rollout.verbs import VERBS, act
 from taxiway_serving.statistics.label import Counts
 from taxiway_serving.strategies import plan
 
-GOOD = {"candidate": Answer.YES, "applied": Answer.YES, "evidence": Answer.YES}
+GOOD = Observation(candidate=Answer.YES, applied=Answer.YES, evidence=Answer.YES)
 HEALTHY = Counts(canary=30, control=70, fresh=30)
 BROKEN = Counts(canary=30, control=70, bad_canary=15, fresh=30)
 
@@ -60,14 +60,14 @@ def _weights(decisions: list[Decision]) -> list[float]:
 
 
 def test_canary_walks_to_promotion_when_flawless() -> None:
-    decisions, _ = _run(_spec(), 1, [Observation(**GOOD, interval=HEALTHY)] * 60)
+    decisions, _ = _run(_spec(), 1, [replace(GOOD, interval=HEALTHY)] * 60)
     assert _weights(decisions) == [5, 25, 100]
     assert decisions[-1].state.outcome is Outcome.PROMOTED
     assert Verdict.PROMOTE in {decision.verdict for decision in decisions}
 
 
 def test_canary_is_rolled_back_in_first_step() -> None:
-    looks = [Observation(**GOOD)] * 2 + [Observation(**GOOD, interval=BROKEN, first_bad_at_s=2.5)] * 2
+    looks = [GOOD] * 2 + [replace(GOOD, interval=BROKEN, first_bad_at_s=2.5)] * 2
     decisions, _ = _run(_spec(), 1, looks)
     state = decisions[-1].state
     assert _weights(decisions) == [5, 0]
@@ -76,7 +76,7 @@ def test_canary_is_rolled_back_in_first_step() -> None:
 
 def test_rollback_ends_only_when_zero_is_read_back() -> None:
     unread = Observation(candidate=Answer.YES, applied=Answer.NO, evidence=Answer.YES)
-    looks = [Observation(**GOOD)] * 2 + [Observation(**GOOD, interval=BROKEN)] + [unread] * 40
+    looks = [GOOD] * 2 + [replace(GOOD, interval=BROKEN)] + [unread] * 40
     decisions, _ = _run(_spec(), 1, looks)
     assert decisions[-1].state.status is Status.ROLLING_BACK
     assert phase(decisions[-1].state, 44) == "RollbackFailed"
@@ -88,23 +88,21 @@ def test_too_little_evidence_holds_then_pauses_as_inconclusive() -> None:
         "steps": [{"setWeight": 5}, {"analysis": {"units": 9, "deadline_s": 5}}, {"setWeight": 100}],
     }
     spec = spec_from_json({"id": "r1", "handle": "digits", "version": 2, "strategy": steps})
-    decisions, _ = _run(spec, 1, [Observation(**GOOD)] * 10)
+    decisions, _ = _run(spec, 1, [GOOD] * 10)
     assert decisions[3].verdict is Verdict.HOLD
     assert decisions[-1].state.status is Status.PAUSED
     assert Verdict.INCONCLUSIVE in {decision.verdict for decision in decisions}
 
 
 def test_first_deployment_takes_all_traffic_at_once() -> None:
-    decisions, steps = _run(_spec(version=1), None, [Observation(**GOOD)] * 6)
+    decisions, steps = _run(_spec(version=1), None, [GOOD] * 6)
     assert steps == (SetWeight(weight_pct=100), Bake(duration_s=2))
     assert decisions[-1].state.outcome is Outcome.PROMOTED
 
 
 def test_first_deployment_that_fails_keeps_traffic_for_want_of_an_older_one() -> None:
     bad = Counts(canary=50, bad_canary=40, fresh=50)
-    decisions, _ = _run(
-        _spec(version=1), None, [Observation(**GOOD)] + [Observation(**GOOD, interval=bad)] * 3
-    )
+    decisions, _ = _run(_spec(version=1), None, [GOOD] + [replace(GOOD, interval=bad)] * 3)
     state = decisions[-1].state
     assert (state.outcome, state.weight_pct) == (Outcome.ABORTED, 100)
     assert "no older version" in state.reason
@@ -119,7 +117,7 @@ def test_candidate_that_is_never_ready_ends_without_traffic() -> None:
 
 def test_blue_green_is_guarded_at_full_traffic_by_the_budget() -> None:
     bad = Counts(canary=50, bad_canary=20, fresh=50)
-    looks = [Observation(**GOOD)] * 4 + [Observation(**GOOD, interval=bad)] * 2
+    looks = [GOOD] * 4 + [replace(GOOD, interval=bad)] * 2
     decisions, _ = _run(_spec(strategy="blue_green"), 1, looks)
     assert _weights(decisions) == [0, 100, 0]
     assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
@@ -139,7 +137,7 @@ counts = st.builds(
 looks_strategy = st.lists(
     st.one_of(
         st.builds(Observation, candidate=answers, applied=answers, evidence=answers, interval=counts),
-        st.sampled_from([Observation(**GOOD, interval=HEALTHY), Observation(**GOOD)]),
+        st.sampled_from([replace(GOOD, interval=HEALTHY), GOOD]),
         st.sampled_from(VERBS),
     ),
     max_size=40,
@@ -201,7 +199,7 @@ def test_verbs_are_no_ops_when_idle(verb: str) -> None:
 
 
 def test_abort_and_pause_twice_are_once() -> None:
-    decisions, steps = _run(_spec(), 1, [Observation(**GOOD)] * 3)
+    decisions, steps = _run(_spec(), 1, [GOOD] * 3)
     state = decisions[-1].state
     for verb in ("pause", "abort"):
         once = act(steps, state, verb, actor="someone", now_s=9)
@@ -209,6 +207,6 @@ def test_abort_and_pause_twice_are_once() -> None:
 
 
 def test_promote_full_goes_to_last_weight() -> None:
-    decisions, steps = _run(_spec(), 1, [Observation(**GOOD)] * 3)
+    decisions, steps = _run(_spec(), 1, [GOOD] * 3)
     state = act(steps, decisions[-1].state, "promote-full", actor="someone", now_s=9)
     assert state.weight_pct == 100

@@ -1,2 +1,1 @@
-"""The controller: holds the desired state of every endpoint, and reconciles the world with it, tick by
-tick."""
+"""The controller: holds the desired state of every endpoint, and reconciles the world with it, tick by tick."""

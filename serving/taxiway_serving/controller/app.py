@@ -5,7 +5,7 @@ Every route but `/healthz` and the API's own description asks for `Authorization
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,8 +220,9 @@ def _endpoint(parts: Parts, handle: str) -> dict[str, Any]:
 
 def _error_answer(_request: Request, error: Exception) -> JSONResponse:
     code = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 500)
-    return _answer(code, type(error).__name__, str(error))
+    return _answer(code, type(error).__name__, str(error), error.args)
 
 
-def _answer(code: int, reason: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "reason": reason, "message": message}}, status_code=code)
+def _answer(code: int, reason: str, message: str, facts: Sequence[Any] = ()) -> JSONResponse:
+    error = {"code": code, "reason": reason, "message": message, "facts": list(facts)}
+    return JSONResponse({"error": error}, status_code=code)

@@ -1,5 +1,4 @@
-"""The controller's process: `taxiway-controller`. Wires the parts, keeps the tick going, serves the
-interface."""
+"""The controller's process: `taxiway-controller`. Wires the parts, keeps the tick going, serves the interface."""
 
 import fcntl
 import logging

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from taxiway_serving.evidence.source import Attempt
-from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.label import NOTHING, Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Tally:
         marks: (unit, is bad) to remember: the candidate's users, and every unit that was bad.
     """
 
-    counts: Counts = Counts()
+    counts: Counts = NOTHING
     first_bad_at_s: float | None = None
     marks: tuple[tuple[str, bool], ...] = ()
 

@@ -39,7 +39,7 @@ class World:
     Attributes:
         variants: State of every variant that the runtime knows.
         splits: Split read back by handle; a handle that could not be asked is absent, which is unknown, not
-        none.
+            none.
         evidence: YES if the access log was read up to its end.
         attempts: New attempts since the cursor.
         cursor: Where the next read goes on.
@@ -53,8 +53,7 @@ class World:
 
 
 class Reconciler:
-    """Makes the world follow the store. One thread calls `tick`; others may commit to the store under
-    `lock`."""
+    """Makes the world follow the store. One thread calls `tick`; others may commit to the store under `lock`."""
 
     def __init__(
         self, *, store: Store, runtime: Runtime, router: Router, source: Source, clock: Callable[[], float]

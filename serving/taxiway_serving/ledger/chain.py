@@ -50,15 +50,13 @@ def digest_of(
 
 
 def broken_at(entries: Iterable[Entry]) -> int | None:
-    """Return the place of the first entry that does not follow from the one before, or None if the chain is
-    whole.
+    """Return the place of the first entry that does not follow from the one before, or None if the chain is whole.
 
     Args:
         entries: The whole ledger in order, from the first entry.
     """
-    previous, place = GENESIS, 0
-    for entry in entries:
-        place += 1
+    previous = GENESIS
+    for place, entry in enumerate(entries, 1):
         fields = {
             name: getattr(entry, name) for name in ("at_s", "handle", "kind", "actor", "reason", "body")
         }

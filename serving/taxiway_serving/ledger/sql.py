@@ -197,7 +197,8 @@ def _append(connection: Connection, notes: Sequence[Note]) -> None:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    return Entry(**{**row._mapping, "body": json.loads(row.body)})
+    names = ("seq", "at_s", "handle", "kind", "actor", "reason", "previous", "digest")
+    return Entry(body=json.loads(row.body), **{name: getattr(row, name) for name in names})
 
 
 def _endpoint_json(endpoint: Endpoint) -> str:

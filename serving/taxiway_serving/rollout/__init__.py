@@ -1,2 +1,1 @@
-"""The one state machine of every strategy, and what it judges by. Pure: time and measurements are
-arguments."""
+"""The one state machine of every strategy, and what it judges by. Pure: time and measurements are arguments."""

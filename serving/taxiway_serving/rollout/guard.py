@@ -58,5 +58,4 @@ class Guard(Protocol):
         """Return the state after one more interval; intervals with nothing to learn change nothing."""
 
     def judge(self, state: Terms, total: Counts) -> Reading:
-        """Return the reading; `total` is for the words of the reason and for UNKNOWN, never for the
-        verdict."""
+        """Return the reading; `total` is for the words of the reason and for UNKNOWN, never for the verdict."""

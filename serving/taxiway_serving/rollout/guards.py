@@ -47,7 +47,7 @@ class ErrorRatio:
 
     Attributes:
         alpha: Probability, over the whole rollout and all looks, of calling a healthy canary harmful; in (0,
-        1).
+            1).
     """
 
     alpha: float
@@ -72,8 +72,7 @@ class ErrorRatio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBudget:
-    """Harm: the canary's rate of bad units is above the SLO's budget. Learns only where no control runs
-    beside it.
+    """Harm: the canary's rate of bad units is above the SLO's budget. Learns only where no control runs beside it.
 
     Beside a control it stays silent: an incident that hits both versions is not the canary's fault.
 
@@ -138,8 +137,7 @@ class RatioCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetCertificate:
-    """Safety: the canary's bad rate is proven to be under the SLO's budget. A flawless canary passes by this
-    one.
+    """Safety: the canary's bad rate is proven to be under the SLO's budget. A flawless canary passes by this one.
 
     Attributes:
         alpha: As of `RatioCertificate`.

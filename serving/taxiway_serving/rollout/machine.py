@@ -1,5 +1,4 @@
-"""The one machine that walks every strategy's steps: `(plan, state, observation, now) -> decision`, and its
-replay.
+"""The one machine that walks every strategy's steps: `(plan, state, observation, now) -> decision`, and its replay.
 
 Pure: it imports no clock, no network, no randomness. What it decides is committed and carried out by the
 controller.
@@ -14,7 +13,7 @@ from taxiway_serving.rollout.guard import Guard, Reading
 from taxiway_serving.rollout.guards import BudgetCertificate, ErrorBudget, ErrorRatio, RatioCertificate
 from taxiway_serving.rollout.state import TRANSITIONS, Outcome, RolloutState, Status, Verdict
 from taxiway_serving.rollout.steps import Analysis, RolloutSpec, SetWeight, Step
-from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.label import NOTHING, Counts
 
 READY_DEADLINE_S = 180.0
 """A candidate that is not ready by then ends its rollout before any traffic moved."""
@@ -26,7 +25,7 @@ class Observation:
 
     Attributes:
         candidate: YES ready and healthy at the gateway, NO it has failed, UNKNOWN it is starting or cannot
-        be seen.
+            be seen.
         applied: YES the wanted split was read back from every gateway.
         evidence: YES the access log was read up to now; anything else means that counts may be missing.
         interval: Units since the last look.
@@ -36,7 +35,7 @@ class Observation:
     candidate: Answer
     applied: Answer
     evidence: Answer
-    interval: Counts = Counts()
+    interval: Counts = NOTHING
     first_bad_at_s: float | None = None
 
     @property
@@ -45,8 +44,7 @@ class Observation:
         return all(answer is Answer.YES for answer in (self.candidate, self.applied, self.evidence))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the observation as plain JSON values, for the ledger; `observation_from_json` is the way
-        back."""
+        """Return the observation as plain JSON values, for the ledger; `observation_from_json` is the way back."""
         answers = {name: getattr(self, name).name for name in ("candidate", "applied", "evidence")}
         return {**answers, "interval": asdict(self.interval), "first_bad_at_s": self.first_bad_at_s}
 
@@ -160,8 +158,7 @@ def _on_the_way_back(state: RolloutState, seen: Observation, now_s: float) -> De
 
 
 def _leave(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> Decision:
-    """Take the candidate's traffic away. With nothing to go back to, or nothing moved yet, the rollout just
-    ends."""
+    """Take the candidate's traffic away. With nothing to go back to, or nothing moved yet, the rollout just ends."""
     left = replace(state, outcome=outcome, reason=reason)
     if state.weight_pct == 0:
         left = replace(moved(left, Status.ENDED, now_s), ended_at_s=now_s)
@@ -243,7 +240,7 @@ def _entered(plan: Sequence[Step], state: RolloutState, index: int, now_s: float
     step = plan[index]
     weight = step.weight_pct if isinstance(step, SetWeight) else state.weight_pct
     entered = replace(
-        state, step=index, entered_at_s=now_s, weight_pct=weight, at_step=Counts(), reason=reason
+        state, step=index, entered_at_s=now_s, weight_pct=weight, at_step=NOTHING, reason=reason
     )
     return Decision(state=entered, verdict=Verdict.ADVANCE, reason=reason)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from taxiway_serving.rollout.guard import Terms
-from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.label import NOTHING, Counts
 
 
 class Status(StrEnum):
@@ -78,8 +78,8 @@ class RolloutState:
     outcome: Outcome | None = None
     reason: str = "the candidate is being made ready"
     guards: Mapping[str, Terms] = field(default_factory=dict)
-    total: Counts = Counts()
-    at_step: Counts = Counts()
+    total: Counts = NOTHING
+    at_step: Counts = NOTHING
     first_bad_at_s: float | None = None
     rolled_back_at_s: float | None = None
     ended_at_s: float | None = None
@@ -112,8 +112,10 @@ ROLLBACK_DEADLINE_S = 30.0
 
 
 def phase(state: RolloutState, now_s: float) -> str:
-    """Return the phase in Argo Rollouts' words: Progressing, Paused, RollingBack, RollbackFailed, Healthy or
-    Degraded."""
+    """Return the phase in Argo Rollouts' words.
+
+    Progressing, Paused, RollingBack, RollbackFailed, Healthy or Degraded.
+    """
     if state.status is Status.ENDED:
         return "Healthy" if state.outcome is Outcome.PROMOTED else "Degraded"
     if state.status is Status.ROLLING_BACK:

@@ -1,5 +1,4 @@
-"""What a person may do to a rollout: promote, abort, pause, resume. Pure; each is idempotent, and a no-op
-when idle."""
+"""What a person may do to a rollout: promote, abort, pause, resume. Pure; each is idempotent, and a no-op when idle."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,8 +58,7 @@ def _resumed(state: RolloutState, reason: str, now_s: float) -> RolloutState:
 
 
 def _promoted(plan: Sequence[Step], state: RolloutState, is_full: bool, now_s: float) -> RolloutState:
-    """Go to the next step. The weight of a step is never skipped: promotion is of the traffic, not of its
-    record."""
+    """Go to the next step. The weight of a step is never skipped: promotion is of the traffic, not of its record."""
     if state.status is Status.PREPARING:
         return state
     last = max(index for index, step in enumerate(plan) if isinstance(step, SetWeight))

@@ -1,2 +1,1 @@
-"""Formulas that decide about traffic. Pure: numbers in, numbers out; no clock, randomness, network or file
-system."""
+"""Formulas that decide about traffic. Pure: numbers in, numbers out; no clock, randomness, network or file system."""

@@ -36,7 +36,7 @@ class Counts:
         bad_canary: Canary units whose first bad event falls in the interval, >= 0.
         bad_control: The same of the control.
         fresh: Canary units seen for the first time in the rollout, 0 <= fresh; what a certificate counts,
-        since the same
+            since the same
             healthy unit seen again proves nothing new.
     """
 
@@ -62,6 +62,9 @@ class Counts:
             bad_control=self.bad_control + other.bad_control,
             fresh=self.fresh + other.fresh,
         )
+
+
+NOTHING = Counts()
 
 
 def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = None) -> float:
@@ -123,8 +126,7 @@ def rate_terms(bad: int, units: int, *, limit: float, rates: Sequence[float]) ->
 
 
 def harmful_rates(limit: float) -> tuple[float, ...]:
-    """Return alternatives above a rate limit in (0, 1): multiples of it, the large ones capped midway to
-    1."""
+    """Return alternatives above a rate limit in (0, 1): multiples of it, the large ones capped midway to 1."""
     return tuple(min(ratio * limit, (1 + limit) / 2) for ratio in HARM_RATIOS)
 
 

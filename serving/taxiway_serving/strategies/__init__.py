@@ -1,5 +1,7 @@
-"""Strategies: how traffic moves, compiled to steps. Pure; the machine that walks the steps is
-`taxiway_serving.rollout`."""
+"""Strategies: how traffic moves, compiled to steps.
+
+Pure; the machine that walks the steps is `taxiway_serving.rollout`.
+"""
 
 from taxiway_serving.rollout.steps import RolloutSpec, Step
 from taxiway_serving.strategies import blue_green, canary

@@ -1,0 +1,130 @@
+"""The controller's HTTP interface: authentication, refusals in words, idempotence; by its own client."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+
+from taxiway_serving.client import Controller
+from taxiway_serving.controller.app import Parts, create_app
+from taxiway_serving.errors import (
+    AuthenticationError,
+    ConflictError,
+    InvalidSpecError,
+    NotFoundError,
+    NotReadyError,
+    TransportError,
+)
+from taxiway_serving.names import VariantId
+from tests.serving.plane import HANDLE, Plane
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture
+def url(plane: Plane) -> Iterator[str]:
+    parts = Parts(
+        store=plane.store,
+        commands=plane.commands,
+        reconciler=plane.reconciler,
+        runtime=plane.runtime,
+        token=TOKEN,
+        gateway_url="http://127.0.0.1:1",
+        clock=lambda: plane.now_s,
+    )
+    server = uvicorn.Server(uvicorn.Config(create_app(parts), port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(url: str) -> Controller:
+    return Controller(url, TOKEN, actor="ann")
+
+
+def _body(plane: Plane, version: int) -> dict[str, object]:
+    spec = plane.spec(version).to_json()
+    return {key: value for key, value in spec.items() if key not in ("handle", "version")}
+
+
+def test_api_refuses_a_wrong_or_missing_token(url: str) -> None:
+    for token in ("", "wrong"):
+        with pytest.raises(AuthenticationError, match="TAXIWAY_TOKEN_FILE"):
+            Controller(url, token).endpoints()
+
+
+def test_api_walks_a_rollout(client: Controller, plane: Plane) -> None:
+    client.deploy(HANDLE, 1, _body(plane, 1))
+    plane.tick(3)
+    assert client.wait_ready(HANDLE, 1, deadline_s=1)["phase"] == "ready"
+    started = client.start_rollout(HANDLE, {"id": "scheduled__2026-11-22T00:00:00+00:00", "version": 1})
+    plane.tick(10, requests=20)
+    rollout = client.rollout(HANDLE, started["id"])
+    assert (rollout["phase"], rollout["outcome"], rollout["actor"]) == ("Healthy", "Promoted", "ann")
+    endpoint = client.endpoint(HANDLE)
+    assert endpoint["split"]["observed"] == {"1": 100.0}
+    assert [entry["kind"] for entry in client.ledger(HANDLE)][:1] == ["deployed"]
+
+
+def test_api_aborts_twice_as_once(client: Controller, plane: Plane) -> None:
+    plane.go_live(1)
+    client.deploy(HANDLE, 2, _body(plane, 2))
+    client.start_rollout(HANDLE, {"id": "r", "version": 2})
+    plane.tick(4)
+    assert client.act(HANDLE, "r", "abort") == client.act(HANDLE, "r", "abort")
+    plane.tick(3)
+    assert client.rollout(HANDLE, "r")["outcome"] == "Aborted"
+
+
+def test_api_names_every_fault_of_a_rollout_at_once(client: Controller, plane: Plane) -> None:
+    plane.go_live(1)
+    body = {
+        "id": "",
+        "version": 2,
+        "alpha": 7,
+        "strategy": {"kind": "magic", "steps": [{"setWeight": 150}, {"x": 1}]},
+    }
+    with pytest.raises(InvalidSpecError) as caught:
+        client.start_rollout(HANDLE, body)
+    for fault in ("id:", "alpha:", "strategy:", "step 1", "step 2"):
+        assert fault in str(caught.value)
+
+
+def test_api_says_what_is_not_there(client: Controller) -> None:
+    with pytest.raises(NotFoundError, match="deploy a model version"):
+        client.endpoint("nothing")
+
+
+def test_api_refuses_a_name_that_is_no_handle(client: Controller) -> None:
+    with pytest.raises(InvalidSpecError, match="Not-A-Handle"):
+        client.endpoint("Not-A-Handle")
+
+
+def test_api_refuses_second_rollout_with_next_step(client: Controller, plane: Plane) -> None:
+    plane.go_live(1)
+    client.deploy(HANDLE, 2, _body(plane, 2))
+    client.start_rollout(HANDLE, {"id": "a", "version": 2})
+    with pytest.raises(ConflictError, match="abort it"):
+        client.start_rollout(HANDLE, {"id": "b", "version": 2})
+
+
+def test_client_reports_variant_that_missed_its_deadline_with_its_log(
+    client: Controller, plane: Plane
+) -> None:
+    plane.runtime.break_(VariantId(handle=HANDLE, version=1))
+    client.deploy(HANDLE, 1, _body(plane, 1))
+    plane.tick(2)
+    with pytest.raises(NotReadyError, match="starting as process"):
+        client.wait_ready(HANDLE, 1, deadline_s=0.1)
+
+
+def test_client_says_that_a_controller_is_away() -> None:
+    with pytest.raises(TransportError, match="trying again is safe"):
+        Controller("http://127.0.0.1:1", TOKEN, timeout_s=1).endpoints()
