@@ -1,0 +1,42 @@
+"""How a benchmark ends: a table of figures beside their bars, one line of JSON, and an exit code. No measuring here."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        name: What was measured, with its unit at the end.
+        value: What came out.
+        bar: Highest value that holds; None is a figure without a bar.
+    """
+
+    name: str
+    value: float
+    bar: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.bar is None or self.value <= self.bar
+
+
+def report(name: str, figures: Sequence[Figure]) -> int:
+    """Print a benchmark's table and its line of JSON, and return its exit code: 1 where a bar was missed."""
+    held = all(figure.holds for figure in figures)
+    print(f"{name:40} {'figure':>12} {'bar':>12}")
+    for figure in figures:
+        print(f"  {figure.name:38} {figure.value:12.3f} {_bar(figure):>12}")
+    bars = {figure.name: figure.bar for figure in figures if figure.bar is not None}
+    values = {figure.name: round(figure.value, 4) for figure in figures}
+    print(json.dumps({"name": name, "figures": values, "bars": bars, "held": held}))
+    return 0 if held else 1
+
+
+def _bar(figure: Figure) -> str:
+    if figure.bar is None:
+        return ""
+    return f"{figure.bar:.3f}" + ("" if figure.holds else " MISSED")

@@ -1,0 +1,107 @@
+"""What every Taxiway operator shares: its connection, who asks, and which refusals Airflow must not retry.
+
+No work is done here or in an operator: each calls the library, which a notebook can call as well.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from taxiway.provenance import Provenance
+    from taxiway.settings import Settings
+
+
+class TaxiwayOperator(BaseOperator):
+    """An operator that reaches Taxiway's services through one Airflow connection.
+
+    Its result is a JSON object, and each key is an XCom of its own: `train.output["version"]` feeds the next task.
+
+    Args:
+        taxiway_conn_id: Connection of type `taxiway`; without `taxiway_default` the TAXIWAY_* variables apply.
+    """
+
+    template_fields: Collection[str] = ("taxiway_conn_id",)
+    ui_color = "#e8f1fb"
+
+    def __init__(self, *, taxiway_conn_id: str = "taxiway_default", **kwargs: Any) -> None:
+        super().__init__(**({"multiple_outputs": True} | kwargs))
+        self.taxiway_conn_id = taxiway_conn_id
+
+    def settings(self) -> "Settings":
+        from taxiway.operators.hooks import TaxiwayHook
+
+        return TaxiwayHook(self.taxiway_conn_id).settings()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what a retry cannot mend into Airflow's own final failure; everything else passes and may be retried.
+
+    Raises:
+        AirflowFailException: For a broken specification, a thing that does not exist, a closed gate, a failed
+            verification, or a rollout that ended without promotion.
+    """
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from taxiway import errors
+
+    final = (
+        errors.InvalidSpecError,
+        errors.NotFoundError,
+        errors.GateFailedError,
+        errors.VerificationFailedError,
+        errors.RolloutEndedError,
+    )
+    try:
+        yield
+    except final as refusal:
+        raise AirflowFailException(str(refusal)) from refusal
+
+
+def provenance(context: "Context") -> "Provenance":
+    """Return the task instance behind this try."""
+    from taxiway.provenance import Provenance
+
+    ti = context["ti"]
+    return Provenance(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number,
+    )
+
+
+def task_name(task: "Provenance") -> str:
+    """Return the one name that every try of a task instance shares, for what must be found again by a retry."""
+    digest = hashlib.sha256("\0".join(task.identity().values()).encode()).hexdigest()
+    return f"{task.dag_id[:40]}-{task.task_id[:20]}-{digest[:12]}"
+
+
+def dag_folder(context: "Context") -> Path:
+    """Return the folder of the DAG's file as this worker sees it: inside the DAG bundle, at the run's version."""
+    return Path(context["dag"].fileloc).resolve().parent
+
+
+def bundle_commit(context: "Context") -> str | None:
+    """Return the commit that a Git DAG bundle pinned this run to; the bundle's folder has no `.git` to ask."""
+    bundle = getattr(context["ti"], "bundle_instance", None)
+    return getattr(bundle, "version", None)
+
+
+def version_number(value: int | str) -> int:
+    """Return a model version that came through XCom (a number) or through a template (its text).
+
+    Raises:
+        InvalidNameError: If it is not a whole number from 1.
+    """
+    from taxiway_serving.names import check_version
+
+    return check_version(int(value) if str(value).isdecimal() else value)  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""EvaluateOperator: measure a model version and hold it to its bars. The work is in `taxiway.evaluation`."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from taxiway.operators.base import TaxiwayOperator, provenance, refusals, version_number
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class EvaluateOperator(TaxiwayOperator):
+    """Evaluate a model version; below an absolute bar, or worse than the champion, the task fails for good.
+
+    Args:
+        handle: The model's handle.
+        version: Model version (`train.output["version"]`).
+        dataset: Dataset version to evaluate on (`snapshot.output`).
+        minimum: Lowest value by metric; None is what the project's `[tool.taxiway.evaluation]` says.
+        tolerance: How far below the champion is still good enough; None is what the project says.
+    """
+
+    template_fields: Collection[str] = (
+        *TaxiwayOperator.template_fields,
+        *("handle", "version", "dataset", "minimum", "tolerance"),
+    )
+
+    def __init__(
+        self,
+        *,
+        handle: str,
+        version: int | str,
+        dataset: Mapping[str, Any],
+        minimum: Mapping[str, float] | None = None,
+        tolerance: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.handle, self.version, self.dataset = handle, version, dataset
+        self.minimum, self.tolerance = minimum, tolerance
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        from taxiway.datasets.versions import DatasetVersion
+        from taxiway.evaluation import evaluate
+
+        with refusals():
+            return evaluate(
+                self.handle,
+                version_number(self.version),
+                DatasetVersion.from_json(self.dataset),
+                self.settings(),
+                minimum=self.minimum,
+                tolerance=self.tolerance,
+                provenance=provenance(context),
+                log=self.log.info,
+            ).to_json()

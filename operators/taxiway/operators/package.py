@@ -1,0 +1,51 @@
+"""PackageOperator: freeze components of a model project. The work is in `taxiway.packaging`."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from taxiway.operators.base import TaxiwayOperator, bundle_commit, dag_folder, refusals
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PackageOperator(TaxiwayOperator):
+    """Freeze components into code packages: content-hashed source, locked environment, a Bento for inference.
+
+    Args:
+        project: Path of the model project relative to the DAG's own file, or a Git URL.
+        components: Any of `transform`, `training`, `evaluation`, `inference`; None is every one the project has.
+        revision: Git branch, tag or commit of a URL; a path takes none, its version is the DAG bundle's.
+    """
+
+    template_fields: Collection[str] = (*TaxiwayOperator.template_fields, "project", "components", "revision")
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        components: Sequence[str] | None = None,
+        revision: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.project = project
+        self.components = components
+        self.revision = revision
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        from taxiway.checkout import is_url
+        from taxiway.packaging.package import package
+
+        with refusals():
+            packages = package(
+                self.project,
+                self.settings(),
+                kinds=self.components,
+                beside=dag_folder(context),
+                revision=self.revision or None,
+                log=self.log.info,
+            )
+        commit = None if is_url(self.project) else bundle_commit(context)
+        pinned = {"commit": commit, "is_dirty": False} if commit else {}
+        return {"packages": [each.to_json() | pinned for each in packages]}

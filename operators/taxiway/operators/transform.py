@@ -1,0 +1,48 @@
+"""TransformOperator: make training data with the registered transform. The work is in `taxiway.transform`."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from taxiway.operators.base import TaxiwayOperator, provenance, refusals
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class TransformOperator(TaxiwayOperator):
+    """Run a handle's registered transform. The same code, parameters and raw data are not run twice.
+
+    Args:
+        handle: The model's handle.
+        parameters: Laid over the parameters of the package.
+        raw: Dataset version of the raw data (`snapshot.output`); None when the transform brings its own.
+    """
+
+    template_fields: Collection[str] = (*TaxiwayOperator.template_fields, "handle", "parameters", "raw")
+
+    def __init__(
+        self,
+        *,
+        handle: str,
+        parameters: Mapping[str, Any] | None = None,
+        raw: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.handle = handle
+        self.parameters = parameters
+        self.raw = raw
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        from taxiway.datasets.versions import DatasetVersion
+        from taxiway.transform import transform
+
+        with refusals():
+            return transform(
+                self.handle,
+                self.settings(),
+                params=self.parameters,
+                raw=DatasetVersion.from_json(self.raw) if self.raw else None,
+                provenance=provenance(context),
+                log=self.log.info,
+            ).to_json()
