@@ -4,10 +4,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from taxiway_serving import names
 from taxiway_serving.errors import InvalidSpecError
+
+_SYSTEM: Final = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+)
+_CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_INHERITED: Final = frozenset((*_SYSTEM, *_CERTIFICATES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +125,18 @@ class ServingSettings:
     def request_log(self) -> Path:
         """File with one JSON line per request, with the status that its client saw."""
         return self.envoy_dir / "requests.jsonl"
+
+
+def inherited_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that a program started by Taxiway needs from its parent, and no others.
+
+    Tokens, passwords and database addresses of the parent are not among them: what is not listed does not travel.
+
+    Args:
+        environ: The parent's variables; None reads the process's own.
+    """
+    env = os.environ if environ is None else environ
+    return {name: value for name, value in env.items() if name in _INHERITED or name.startswith("LC_")}
 
 
 def _sqlite(home: Path) -> str:

@@ -52,6 +52,22 @@ class World:
     cursor: str = ""
 
 
+class _Trouble:
+    """Logs what goes wrong when it begins and when it is over, not at every tick in between."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def tell(self, what: str, error: Exception) -> None:
+        if self._told.get(what) != str(error):
+            self._told[what] = str(error)
+            log.warning("%s: %s; it is tried again at every tick", what, error)
+
+    def clear(self, what: str) -> None:
+        if self._told.pop(what, None):
+            log.info("%s: well again", what)
+
+
 class Reconciler:
     """Makes the world follow the store. One thread calls `tick`; others may commit to the store under `lock`."""
 
@@ -66,6 +82,7 @@ class Reconciler:
         self._published: Revision | None = None
         self._noted: dict[str, Split | None] = {}
         self._refused: Revision | None = None
+        self._trouble = _Trouble()
 
     def tick(self) -> None:
         """Look at the world once, decide, store the decision, and act on it."""
@@ -87,8 +104,9 @@ class Reconciler:
         for endpoint in fleet.endpoints:
             try:
                 splits[endpoint.handle] = self._router.observed(endpoint.handle)
+                self._trouble.clear(f"split of {endpoint.handle}")
             except TransportError as error:
-                log.warning("split of %s cannot be read back: %s", endpoint.handle, error)
+                self._trouble.tell(f"split of {endpoint.handle}", error)
         return World(
             variants=dict(self._runtime.observe()),
             splits=splits,
@@ -107,9 +125,10 @@ class Reconciler:
                 cursor = batch.cursor
                 evidence = evidence if batch.is_complete else Answer.UNKNOWN
                 if not batch.has_more:
+                    self._trouble.clear("evidence")
                     return attempts, cursor, evidence
         except TransportError as error:
-            log.warning("evidence cannot be read: %s", error)
+            self._trouble.tell("evidence", error)
         return attempts, cursor, Answer.UNKNOWN
 
     # Decide
@@ -238,11 +257,20 @@ class Reconciler:
     def _act(self, fleet: Fleet) -> None:
         for variant in fleet.variants:
             if variant.wish is Wish.RUNNING:
-                _guarded(f"start of {variant.handle}/{variant.version}", partial(self._ensure, variant))
-        _guarded("routing table", partial(self._publish, fleet))
+                self._guarded(f"start of {variant.handle}/{variant.version}", partial(self._ensure, variant))
+        self._guarded("routing table", partial(self._publish, fleet))
         for variant in fleet.variants:
             if variant.wish is Wish.LEAVING:
-                _guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant))
+                self._guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant))
+
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        """Keep one endpoint's trouble from stopping the others'; the next tick tries again."""
+        try:
+            action()
+        except (TaxiwayError, OSError) as error:
+            self._trouble.tell(what, error)
+        else:
+            self._trouble.clear(what)
 
     def _ensure(self, variant: Variant) -> None:
         self._runtime.ensure(VariantSpec.from_json(variant.spec))
@@ -277,14 +305,6 @@ class Reconciler:
             if current and current.wish is Wish.LEAVING:
                 gone = replace(current, wish=Wish.STOPPED, host="", port=0)
                 self._store.commit(Change(variants=(gone,), notes=(note,)))
-
-
-def _guarded(what: str, action: Callable[[], None]) -> None:
-    """Keep one endpoint's trouble from stopping the others'; the next tick tries again."""
-    try:
-        action()
-    except (TaxiwayError, OSError) as error:
-        log.warning("%s failed and is tried again: %s", what, error)
 
 
 def _retirements(rollout: Rollout, now_s: float) -> dict[tuple[str, int], float | None]:

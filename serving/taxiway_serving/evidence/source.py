@@ -9,7 +9,7 @@ class Attempt:
     """One attempt of the gateway on a variant. A shielded request makes two: one on the canary, one on stable.
 
     Attributes:
-        at_s: When the request came, in seconds since the epoch.
+        at_s: When the attempt began, in seconds since the epoch.
         handle: The handle.
         request_id: The request's id, the same for all its attempts and in its answer.
         unit: Who asked: `user:<x-user-id>`, else `cookie:<taxiway_uid>`, else `request:<first 13 of the request id>`.
@@ -17,8 +17,8 @@ class Attempt:
         assigned: The version that the split chose for the unit, also on an attempt that stable answered for it.
         answered: The version that was tried, or None if none could be.
         status: HTTP status of the attempt; 0 if there was no answer.
-        flags: Envoy's response flags, such as `UF` or `UT`; "" for none.
-        duration_ms: From the arrival of the request until the end of the attempt.
+        flags: Envoy's response flags, such as `UF` (no connection) or `UT` (no answer in time); "" for none.
+        duration_ms: From its beginning until its end.
         number: 1 for the first attempt, 2 for the retry on stable.
         pinned: Whether a tester chose the version. Such an attempt is no evidence.
     """
@@ -37,8 +37,16 @@ class Attempt:
 
     @property
     def is_error(self) -> bool:
-        """Whether the variant failed: no answer at all, or a 5xx. A 4xx is the client's."""
-        return self.status == 0 or self.status >= 500
+        """Whether the variant failed: no answer at all, or a 5xx. A 4xx and hanging up early are the client's."""
+        return not self.is_abandoned and (self.status == 0 or self.status >= 500)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client hung up before an answer came: nobody knows what it would have been.
+
+        Envoy gives every failure of the upstream a flag (UF, UC, UT …) and this one none.
+        """
+        return self.status == 0 and self.flags in ("", "DC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,150 @@
+"""What the serving plane's tests share: free ports, toy model servers, and a real Envoy."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from taxiway_serving.contracts import Until
+from taxiway_serving.routing import bootstrap
+from taxiway_serving.routing.router import Backend
+from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.settings import ServingSettings
+from tests.serving.plane import Plane
+
+TOY = Path(__file__).with_name("toy_server.py")
+
+
+class Toy:
+    """A toy model server in a process of its own; `fail_every=3` and the like tell what it does wrong."""
+
+    def __init__(self, version: int, *, port: int = 0, **wrong: float) -> None:
+        self.version = version
+        self.port = port or free_port()
+        told = {f"TOY_{name.upper()}": str(value) for name, value in wrong.items()}
+        env = {**os.environ, **told, "TAXIWAY_MODEL_VERSION": str(version), "TOY_ALONE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(TOY), str(self.port)], env=env, stdout=subprocess.DEVNULL
+        )
+        wait_until(lambda: answers(f"http://127.0.0.1:{self.port}/readyz"))
+
+    @property
+    def backend(self) -> Backend:
+        return Backend(version=self.version, host="127.0.0.1", port=self.port, model=f"digits/{self.version}")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Gateway:
+    """A real Envoy and the settings that it runs by."""
+
+    def __init__(self, settings: ServingSettings) -> None:
+        self.settings = settings
+        self.url = settings.gateway_url
+        self.start()
+
+    def start(self) -> None:
+        argv = bootstrap.command(self.settings, bootstrap.prepare(self.settings))
+        self._process = subprocess.Popen(argv)
+        wait_until(lambda: answers(self.settings.envoy_admin_url + "/ready"))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=15)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {deadline_s:g} s"
+        time.sleep(0.02)
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return every live process that a runtime with this home has started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mark = process.environ().get("TAXIWAY_VARIANT", "")
+            if mark.startswith(str(folder)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.fixture
+def until() -> Until:
+    return wait_until
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ServingSettings:
+    return ServingSettings.under(tmp_path, envoy_port=free_port(), envoy_admin_port=free_port())
+
+
+@pytest.fixture
+def gateway(settings: ServingSettings) -> Iterator[Gateway]:
+    gateway = Gateway(settings)
+    yield gateway
+    gateway.kill()
+
+
+@pytest.fixture
+def toy() -> Iterator[Callable[..., Toy]]:
+    with ExitStack() as stack:
+
+        def start(version: int, *, port: int = 0, **wrong: float) -> Toy:
+            toy = Toy(version, port=port, **wrong)
+            stack.callback(toy.kill)
+            return toy
+
+        yield start
+
+
+@pytest.fixture
+def make_spec(tmp_path: Path) -> Callable[..., VariantSpec]:
+    def make(version: int, **changes: object) -> VariantSpec:
+        usual: dict[str, object] = {
+            "handle": "digits",
+            "version": version,
+            "model": f"digits/{version}",
+            "bento_dir": tmp_path,
+            "python": Path(sys.executable),
+            "model_dir": tmp_path,
+        }
+        return VariantSpec(**{**usual, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Plane:
+    """A serving plane in memory, over the shipped fakes."""
+    return Plane(tmp_path / "home")

@@ -1,0 +1,62 @@
+"""Where things are kept and what children inherit."""
+
+from pathlib import Path
+
+import pytest
+
+from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.settings import ServingSettings, inherited_environment
+
+
+def test_settings_have_defaults_below_home(tmp_path: Path) -> None:
+    settings = ServingSettings.from_environment({"TAXIWAY_HOME": str(tmp_path)})
+    assert settings == ServingSettings.under(tmp_path)
+    assert settings.database_url == f"sqlite:///{tmp_path}/controller.db"
+    assert settings.controller_url == "http://127.0.0.1:8570"
+    assert settings.gateway_url == "http://127.0.0.1:8580"
+    assert settings.attempt_log == tmp_path / "envoy" / "attempts.jsonl"
+
+
+def test_settings_follow_every_variable(tmp_path: Path) -> None:
+    settings = ServingSettings.from_environment(
+        {
+            "TAXIWAY_HOME": str(tmp_path),
+            "TAXIWAY_DATABASE_URL": "sqlite:///x.db",
+            "TAXIWAY_TOKEN_FILE": "/secret/token",
+            "TAXIWAY_CONTROLLER_HOST": "127.0.0.2",
+            "TAXIWAY_CONTROLLER_PORT": "1",
+            "TAXIWAY_ENVOY_DIR": "/envoy",
+            "TAXIWAY_GATEWAY_PORT": "2",
+            "TAXIWAY_ENVOY_ADMIN_PORT": "3",
+            "TAXIWAY_TICK_S": "0.1",
+        }
+    )
+    assert settings == ServingSettings(
+        home=tmp_path,
+        database_url="sqlite:///x.db",
+        token_file=Path("/secret/token"),
+        host="127.0.0.2",
+        port=1,
+        envoy_dir=Path("/envoy"),
+        envoy_port=2,
+        envoy_admin_port=3,
+        tick_s=0.1,
+    )
+
+
+def test_settings_name_every_fault_at_once() -> None:
+    wrong = {"TAXIWAY_CONTROLLER_PORT": "http", "TAXIWAY_GATEWAY_PORT": "70000", "TAXIWAY_TICK_S": "0"}
+    with pytest.raises(InvalidSpecError) as caught:
+        ServingSettings.from_environment(wrong)
+    assert len(caught.value.faults) == 3
+
+
+def test_children_inherit_no_secret() -> None:
+    parent = {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "TAXIWAY_TOKEN_FILE": "y",
+        "PGPASSWORD": "z",
+    }
+    assert inherited_environment(parent) == {"PATH": "/bin", "LC_ALL": "C"}
