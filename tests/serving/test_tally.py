@@ -56,9 +56,11 @@ def test_tally_forgets_good_requests_that_have_no_user() -> None:
     assert tally([_attempt("request:a", 2)], candidate=2, known={}).marks == ()
 
 
-def test_pinned_and_earlier_attempts_are_no_evidence() -> None:
+def test_pinned_earlier_and_abandoned_attempts_are_no_evidence() -> None:
     chosen = _attempt("user:a", 2, pinned=True)
     earlier = _attempt("user:b", 2, at_s=1.0)
     other = _attempt("user:c", 7)
-    assert [concerns(a, versions=(2, 1), since_s=5.0) for a in (chosen, earlier, other)] == [False] * 3
+    given_up = _attempt("user:e", 2, status=0, answered=2)
+    attempts = (chosen, earlier, other, given_up)
+    assert not any(concerns(attempt, versions=(2, 1), since_s=5.0) for attempt in attempts)
     assert concerns(_attempt("user:d", 1), versions=(2, 1), since_s=5.0)

@@ -28,8 +28,12 @@ class Tally:
 
 
 def concerns(attempt: Attempt, *, versions: Iterable[int | None], since_s: float) -> bool:
-    """Return whether an attempt is evidence for a rollout between these versions that began at `since_s`."""
-    return not attempt.pinned and attempt.at_s >= since_s and attempt.assigned in versions
+    """Return whether an attempt is evidence for a rollout between these versions that began at `since_s`.
+
+    A tester's is not, nor is one that its client gave up: nobody knows how it would have ended.
+    """
+    is_evidence = not attempt.pinned and not attempt.is_abandoned
+    return is_evidence and attempt.at_s >= since_s and attempt.assigned in versions
 
 
 def is_bad(attempt: Attempt) -> bool:
