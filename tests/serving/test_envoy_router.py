@@ -1,6 +1,8 @@
 """A real Envoy, told by files and read back: splits, shield, pins, limits, refusals, deaths."""
 
+import itertools
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -387,6 +389,36 @@ def test_hundred_weight_changes_under_load_lose_no_request(
         changed_s = time.monotonic() - started_s
         assert {status.result() for status in statuses} == {200}
     assert changed_s < 20
+
+
+def test_promotions_and_rollbacks_under_load_lose_no_request(
+    gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
+) -> None:
+    """Each of these tables drops the failover cluster that live traffic used a moment before."""
+    toys = toy(1), toy(2)
+    put(router, table(Split.whole(1), *toys), until)
+    walk = (
+        Split.of(1, {2: 100}),
+        Split.whole(2),
+        Split.of(2, {1: 100}),
+        Split.whole(1),
+        Split.of(1, {2: 50}),
+    )
+    has_ended = threading.Event()
+
+    def ask() -> set[int]:
+        users = itertools.takewhile(lambda _: not has_ended.is_set(), itertools.count())
+        with gateway.client() as client:
+            return {predict(client, user).status_code for user in users}
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for _ in range(20):
+            for split in walk:
+                revision = router.publish(table(split, *toys))
+                assert router.applied(revision) is Answer.YES
+        has_ended.set()
+        assert set().union(*(each.result() for each in asking)) == {200}
 
 
 def test_every_request_is_logged_as_its_client_saw_it_end(

@@ -51,9 +51,11 @@ class EnvoyRouter:
     def publish(self, table: Table, *, allow_empty: bool = False) -> Revision:
         """Replace the clusters, wait until Envoy uses them, then replace the routes.
 
+        Clusters that live traffic leaves with this table stay until the next one.
+
         See `Router.publish`. A revision that was refused before is not tried again.
         """
-        if not table.routes and not allow_empty and _holds_resources(self._files.scopes):
+        if not table.routes and not allow_empty and _resources(self._files.scopes):
             raise ConflictError(
                 "an empty table",
                 "would take every endpoint away",
@@ -65,7 +67,9 @@ class EnvoyRouter:
             before is not None and before.runs(revision) and self._on_disk(revision)
         ):
             return revision
-        clusters = resources.document(resources.clusters(table), revision)
+        made = resources.clusters(table)
+        made += resources.lingering(made, _resources(self._files.clusters), _resources(self._files.scopes))
+        clusters = resources.document(made, revision)
         scopes = resources.document(resources.scopes(table), revision)
         old_clusters = read(self._files.clusters)
         if self._place(self._files.clusters, clusters, revision, CLUSTERS_STAT, before):
@@ -147,8 +151,9 @@ def _revision_of(path: Path) -> object:
     return _parsed(path).get("version_info")
 
 
-def _holds_resources(path: Path) -> bool:
-    return bool(_parsed(path).get("resources"))
+def _resources(path: Path) -> list[resources.Json]:
+    found = _parsed(path).get("resources")
+    return found if isinstance(found, list) else []
 
 
 def _reason(log: Path, offset: int) -> str:

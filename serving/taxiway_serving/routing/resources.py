@@ -7,7 +7,7 @@ that fails over to stable 7; a scope and its routes are named by the handle.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from taxiway_serving.names import (
@@ -61,20 +61,40 @@ def scopes(table: Table) -> list[Json]:
     return [_scope(route) for route in table.routes]
 
 
+def lingering(made: Sequence[Json], clusters: Iterable[Json], scopes: Iterable[Json]) -> list[Json]:
+    """Return the clusters that live traffic is sent to now and that are not made again.
+
+    Envoy's workers follow a new route a moment after Envoy reports it. A canary's failover cluster that goes at that
+    moment costs a request (503, `cluster_not_found`), so it stays until the table after.
+
+    Args:
+        made: Clusters of the table to be.
+        clusters: Clusters that Envoy has.
+        scopes: Routes that Envoy follows.
+    """
+    used = {cluster["name"] for scope in scopes for cluster in _weighted(scope)}
+    gone = used - {cluster["name"] for cluster in made}
+    return [cluster for cluster in clusters if cluster["name"] in gone]
+
+
 def split_of(scope: Mapping[str, Any]) -> Split | None:
     """Return the split of a scope as Envoy dumps it, or None if it has no live traffic.
 
     Tolerant of whatever else Envoy adds to a dump; zero weights may be missing in it.
     """
-    hosts = scope.get("route_configuration", scope).get("virtual_hosts", [])
-    routes = [route.get("route", {}) for host in hosts for route in host.get("routes", [])]
-    weighted = next((r["weighted_clusters"]["clusters"] for r in routes if "weighted_clusters" in r), None)
+    weighted = _weighted(scope)
     if not weighted:
         return None
     versions = [assigned_version(cluster["name"]) for cluster in weighted]
     parts = {v: int(c.get("weight", 0)) for v, c in zip(versions, weighted, strict=True) if v is not None}
     stable = versions[-1]
     return Split(stable=stable, parts=parts) if stable is not None else None
+
+
+def _weighted(scope: Mapping[str, Any]) -> list[Json]:
+    hosts = scope.get("route_configuration", scope).get("virtual_hosts", [])
+    routes = [route.get("route", {}) for host in hosts for route in host.get("routes", [])]
+    return next((r["weighted_clusters"]["clusters"] for r in routes if "weighted_clusters" in r), [])
 
 
 def _cluster(handle: str, backend: Backend) -> Json:
