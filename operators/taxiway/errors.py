@@ -1,0 +1,183 @@
+"""Every error of the library; it extends the serving plane's tree, so that one `except TaxiwayError` catches both.
+
+    TaxiwayError
+    ├── InvalidSpecError              never worth a retry
+    │   ├── ProjectFaultsError        a model project that breaks the contract
+    │   ├── OutputFaultsError         a component that left no results, or wrong ones
+    │   └── UntraceableError          a model version with a missing edge of its lineage
+    ├── NotFoundError
+    │   ├── PackageNotRegisteredError
+    │   ├── DatasetNotFoundError
+    │   └── ModelNotFoundError
+    ├── ComponentFailedError          a component's command ended with an error; carries the end of its log
+    ├── ToolFailedError               git, dvc or uv ended with an error; may be retried
+    ├── DataChangedError              bytes on disk are not those of the dataset version
+    ├── GateFailedError               an evaluation below its bars
+    ├── VerificationFailedError       an endpoint that did not prove its contract or its SLA
+    └── RolloutEndedError             a rollout that did not promote
+        └── RolledBackError
+
+The facts are attributes and `args`, so that an error survives pickling. No code but these classes lives here.
+"""
+
+from pathlib import Path
+
+from taxiway_serving.errors import (
+    InvalidNameError,
+    InvalidSpecError,
+    NotFoundError,
+    NotReadyError,
+    TaxiwayError,
+    TransportError,
+)
+
+__all__ = [
+    "ComponentFailedError",
+    "DataChangedError",
+    "DatasetNotFoundError",
+    "GateFailedError",
+    "InvalidNameError",
+    "InvalidSpecError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "NotReadyError",
+    "OutputFaultsError",
+    "PackageNotRegisteredError",
+    "ProjectFaultsError",
+    "RolledBackError",
+    "RolloutEndedError",
+    "TaxiwayError",
+    "ToolFailedError",
+    "TransportError",
+    "UntraceableError",
+    "VerificationFailedError",
+]
+
+
+class ProjectFaultsError(InvalidSpecError):
+    """A model project that breaks the contract, with every fault named at once."""
+
+    def __init__(self, root: str, faults: tuple[str, ...]) -> None:
+        super().__init__(faults, f"model project {root}")
+        self.args = (root, faults)
+        self.root = root
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  - {fault}" for fault in self.faults)
+        return f"model project {self.root} breaks the contract in {len(self.faults)} place(s):{lines}"
+
+
+class OutputFaultsError(InvalidSpecError):
+    """A component that ended well and left no results, or wrong ones."""
+
+
+class UntraceableError(InvalidSpecError):
+    """A model version that could not be traced back to its code, data or parameters."""
+
+
+class PackageNotRegisteredError(NotFoundError):
+    """A code package that nobody registered; nothing runs that is not in the registry."""
+
+    def __init__(self, handle: str, kind: str, digest: str | None = None) -> None:
+        name = f"{handle}.{kind}" + (f" with digest {digest[:12]}" if digest else "")
+        super().__init__(
+            "registered code package", name, f"package and register the {kind} component of {handle} first"
+        )
+        self.args = (handle, kind, digest)
+        self.handle, self.kind, self.digest = handle, kind, digest
+
+
+class DatasetNotFoundError(NotFoundError):
+    """A dataset, or one of its versions, that the data repository does not hold."""
+
+    def __init__(self, name: str, revision: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            "dataset version", f"{name}@{revision}", f"known: {', '.join(known) or 'none; take a snapshot'}"
+        )
+        self.args = (name, revision, known)
+        self.dataset, self.revision, self.known = name, revision, known
+
+
+class ModelNotFoundError(NotFoundError):
+    """A model version or alias that the registry does not hold."""
+
+    def __init__(self, handle: str, version: str) -> None:
+        super().__init__("model version", f"{handle}/{version}", "train the handle first")
+        self.args = (handle, version)
+        self.handle, self.version = handle, version
+
+
+class ComponentFailedError(TaxiwayError):
+    """A component whose command ended with an error."""
+
+    def __init__(self, component: str, command: str, exit_code: int, log_tail: str) -> None:
+        super().__init__(component, command, exit_code, log_tail)
+        self.component, self.command, self.exit_code, self.log_tail = component, command, exit_code, log_tail
+
+    def __str__(self) -> str:
+        how = (
+            f"was ended by signal {-self.exit_code}" if self.exit_code < 0 else f"ended with {self.exit_code}"
+        )
+        return f"{self.component}: `{self.command}` {how}; the end of its log:\n{self.log_tail}"
+
+
+class ToolFailedError(TaxiwayError):
+    """A tool beside the library (git, dvc, uv, bentoml's build) that ended with an error."""
+
+    def __init__(self, command: str, exit_code: int, output: str) -> None:
+        super().__init__(command, exit_code, output)
+        self.command, self.exit_code, self.output = command, exit_code, output
+
+    def __str__(self) -> str:
+        return f"`{self.command}` ended with {self.exit_code}:\n{self.output}"
+
+
+class DataChangedError(TaxiwayError):
+    """Bytes on disk that are not those of the dataset version they stand for."""
+
+    def __init__(self, folder: Path, expected: str, got: str) -> None:
+        super().__init__(folder, expected, got)
+        self.folder, self.expected, self.got = folder, expected, got
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder} holds {self.got}, the dataset version says {self.expected}; "
+            "delete the folder to fetch it again, or snapshot the change as a new version"
+        )
+
+
+class GateFailedError(TaxiwayError):
+    """An evaluation below one of its bars, with every reason."""
+
+    def __init__(self, handle: str, version: int, reasons: tuple[str, ...]) -> None:
+        super().__init__(handle, version, tuple(reasons))
+        self.handle, self.version, self.reasons = handle, version, tuple(reasons)
+
+    def __str__(self) -> str:
+        return f"{self.handle}/{self.version} did not pass the gate: {'; '.join(self.reasons)}; it was not deployed"
+
+
+class VerificationFailedError(TaxiwayError):
+    """An endpoint that did not prove its contract or its SLA, with every failed check."""
+
+    def __init__(self, handle: str, version: int, failures: tuple[str, ...]) -> None:
+        super().__init__(handle, version, tuple(failures))
+        self.handle, self.version, self.failures = handle, version, tuple(failures)
+
+    def __str__(self) -> str:
+        return f"{self.handle}/{self.version} did not pass verification: {'; '.join(self.failures)}; no traffic moved"
+
+
+class RolloutEndedError(TaxiwayError):
+    """A rollout that ended without promoting its version."""
+
+    def __init__(self, handle: str, version: int, outcome: str, reason: str) -> None:
+        super().__init__(handle, version, outcome, reason)
+        self.handle, self.version, self.outcome, self.reason = handle, version, outcome, reason
+
+    def __str__(self) -> str:
+        return f"the rollout of {self.handle}/{self.version} ended as {self.outcome}: {self.reason}"
+
+
+class RolledBackError(RolloutEndedError):
+    """A rollout whose evidence sent all traffic back to the stable version."""

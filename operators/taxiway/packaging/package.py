@@ -1,0 +1,216 @@
+"""Code packages: one component, frozen. Makes them from a project, and turns them back into what can run.
+
+Registering and finding them is the business of `registry/packages.py`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from taxiway import checkout as checkouts
+from taxiway import project as projects
+from taxiway.packaging import bento, environment, source
+from taxiway.project import Component, Project
+from taxiway.settings import Settings
+from taxiway.tools import digest, fresh_folder, remove
+
+FILES = "package"
+ARCHIVE, LOCK, MANIFEST, DIFF = "source.tar.gz", "lock.txt", "package.json", "dirty.diff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodePackage:
+    """One component, frozen.
+
+    Attributes:
+        handle: The model's handle.
+        kind: transform, training, evaluation or inference.
+        digest: SHA-256 of source, lock, Python and manifest: what the package is.
+        source_hash: SHA-256 of the source alone.
+        lock_hash: SHA-256 of the locked requirements.
+        python: Version of Python, such as `3.11`.
+        commit: Git commit it was made at, or None.
+        is_dirty: Whether the source differed from the commit; the digest is of what was there.
+        url: Git URL without credentials, or None.
+        manifest: Command or service, parameters, files, sla and options.
+        version: Version in the registry, or None before it is registered.
+    """
+
+    handle: str
+    kind: str
+    digest: str
+    source_hash: str
+    lock_hash: str
+    python: str
+    commit: str | None = None
+    is_dirty: bool = False
+    url: str | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    version: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CodePackage":
+        """Read what `to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materialised:
+    """A code package on this host, ready to run.
+
+    Attributes:
+        source_dir: Its source; shared, so copy it before anything is written.
+        python: Interpreter of its environment.
+        bento_dir: Its Bento, for inference.
+    """
+
+    source_dir: Path
+    python: Path
+    bento_dir: Path | None = None
+
+
+def package(
+    project: str,
+    settings: Settings,
+    *,
+    kinds: Sequence[str] | None = None,
+    beside: Path | None = None,
+    revision: str | None = None,
+    commit: str | None = None,
+    log: Callable[[str], None] = print,
+) -> tuple[CodePackage, ...]:
+    """Package components of a model project, with their environments and the Bento made ready on this host.
+
+    Args:
+        project: A path relative to `beside`, or a Git URL.
+        settings: Where packages and environments are kept; its constraints bound every lock.
+        kinds: Components to package; None is every one that the project has.
+        beside: What a relative path is relative to, a DAG's file or folder.
+        revision: Git revision of a URL.
+        commit: Git commit of a folder without a `.git`, such as a DAG bundle's; where Git can be asked, it is.
+        log: Called with a line of progress.
+
+    Returns:
+        One package for each kind, in the order of the project.
+
+    Raises:
+        InvalidSpecError: If the project is not there, or breaks the contract (`ProjectFaultsError`).
+        ToolFailedError: If a requirement cannot be resolved or installed, or the service not be imported.
+    """
+    found = checkouts.locate(project, settings, beside=beside, revision=revision)
+    read = projects.read(dataclasses.replace(found, commit=found.commit or commit))
+    wanted = [read.components[kind] for kind in kinds or read.components]
+    # Two components at a time: resolving and installing wait for the disk, and the Bento's build keeps one core busy.
+    with ThreadPoolExecutor(2) as pool:
+        frozen = tuple(pool.map(lambda component: _freeze(read, component, settings), wanted))
+        for made, _ in zip(frozen, pool.map(lambda made: materialise(made, settings), frozen), strict=True):
+            log(
+                f"{made.handle}.{made.kind} {made.digest[:12]} is packaged{' (dirty tree)' if made.is_dirty else ''}"
+            )
+    return frozen
+
+
+def _freeze(project: Project, component: Component, settings: Settings) -> CodePackage:
+    locked = environment.lock(component.requirements, project.requires_python, settings)
+    manifest = _manifest(project, component)
+    source_hash = source.content_hash(project.root, component.files)
+    identity = [project.handle, component.kind, source_hash, locked.hash, locked.python, manifest]
+    name = digest(identity)
+    made = CodePackage(
+        handle=project.handle,
+        kind=component.kind,
+        digest=name,
+        source_hash=source_hash,
+        lock_hash=locked.hash,
+        python=locked.python,
+        commit=project.checkout.commit,
+        is_dirty=project.checkout.is_dirty,
+        url=project.checkout.url,
+        manifest=manifest,
+    )
+    if not home_of(name, settings).exists():
+        with fresh_folder(home_of(name, settings)) as draft:
+            _write(made, project, component, locked, draft / FILES)
+    return made
+
+
+def home_of(name: str, settings: Settings) -> Path:
+    """Return the folder of a package on this host; the registry keeps a copy of its subfolder `FILES`."""
+    return settings.home / "packages" / name
+
+
+def _manifest(project: Project, component: Component) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": project.name,
+        "command": component.command,
+        "service": component.service,
+        "params": dict(component.params),
+        "source_models": list(component.source_models),
+        "threads": component.threads,
+        "options": dict(component.options),
+    }
+    if component.kind == "training":
+        found["tuning"] = dict(project.tuning)
+    if component.kind == "inference":
+        found["sla"], found["contract"] = dataclasses.asdict(project.sla), project.contract
+    return found
+
+
+def _write(
+    made: CodePackage, project: Project, component: Component, locked: environment.Lock, folder: Path
+) -> None:
+    folder.mkdir()
+    source.pack(project.root, component.files, folder / ARCHIVE)
+    (folder / LOCK).write_text(locked.text, encoding="utf-8")
+    if project.checkout.diff:
+        (folder / DIFF).write_text(project.checkout.diff, encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(made.to_json(), indent=2, sort_keys=True), encoding="utf-8")
+
+
+def materialise(made: CodePackage, settings: Settings) -> Materialised:
+    """Turn a code package whose files are on this host into source, environment and Bento. Idempotent.
+
+    Source that somebody changed since is thrown away and unpacked again.
+
+    Raises:
+        ToolFailedError: If its environment or its Bento cannot be made.
+    """
+    folder = home_of(made.digest, settings)
+    source_dir = folder / "source"
+    if (
+        source_dir.exists()
+        and source.content_hash(source_dir, source.listing(source_dir)) != made.source_hash
+    ):
+        remove(source_dir)
+    if not source_dir.exists():
+        with fresh_folder(source_dir) as draft:
+            source.unpack(folder / FILES / ARCHIVE, draft)
+    locked = environment.Lock(text=(folder / FILES / LOCK).read_text(encoding="utf-8"), python=made.python)
+    python = environment.ensure(locked, settings)
+    return Materialised(
+        source_dir=source_dir, python=python, bento_dir=_bento(made, folder, source_dir, python)
+    )
+
+
+def _bento(made: CodePackage, folder: Path, source_dir: Path, python: Path) -> Path | None:
+    if made.kind != "inference":
+        return None
+    return bento.build(
+        folder / "bento",
+        python=python,
+        service=made.manifest["service"],
+        # A Bento's name ends with a letter or a digit, a handle may end with an underscore.
+        name=made.handle.rstrip("_"),
+        version=made.digest[:12],
+        source=source_dir,
+        files=list(source.listing(source_dir)),
+        packages=(folder / FILES / LOCK).read_text(encoding="utf-8").splitlines(),
+    )

@@ -1,0 +1,312 @@
+"""Reads a model project: a folder with a `pyproject.toml` whose `[tool.taxiway]` tables say what each component is.
+
+Every broken rule is found and reported at once. Nothing is run or imported from the project here; the rules about
+its files are in `project_files.py`, where a project comes from in `checkout.py`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from taxiway import project_files
+from taxiway.checkout import Checkout
+from taxiway.errors import InvalidNameError, ProjectFaultsError
+from taxiway_serving.names import check_handle
+
+KINDS = ("transform", "training", "evaluation", "inference")
+REQUIRED_KINDS = ("training", "inference")
+
+_TABLES = frozenset({"handle", "sla", "tuning", "verification", *KINDS})
+_COMPONENT_KEYS = frozenset(
+    {"command", "entry_point", "params", "source_models", "files", "group", "threads"}
+)
+_KEYS = {
+    "transform": _COMPONENT_KEYS,
+    "training": _COMPONENT_KEYS,
+    "evaluation": _COMPONENT_KEYS | {"minimum", "compare", "tolerance"},
+    "inference": frozenset({"service", "params", "files", "group", "threads"}),
+    "sla": frozenset({"p99_ms", "availability", "rate_rps"}),
+    "tuning": frozenset({"metric", "direction", "space"}),
+    "verification": frozenset({"contract"}),
+}
+# Where a component names no group and none bears its name, it shares the environment of training.
+_FALLBACK_GROUP = {"transform": "training", "evaluation": "training"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sla:
+    """What the endpoint promises.
+
+    Attributes:
+        p99_ms: 99th percentile of the answer time, milliseconds.
+        availability: Part of requests answered well, in (0, 1].
+        rate_rps: Requests per second that it must hold.
+    """
+
+    p99_ms: float
+    availability: float
+    rate_rps: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One of the pieces that a notebook is cut into.
+
+    Attributes:
+        kind: One of `KINDS`.
+        command: What is run, without a shell; None for inference.
+        service: `module:Class` of the BentoML service; None for all but inference.
+        params: Defaults of the parameters it takes.
+        source_models: Handles of the models it starts from.
+        files: Paths of its source, relative to the project, sorted.
+        requirements: What its environment must hold.
+        threads: Threads of its numeric libraries.
+        options: Keys that only its kind knows, such as the bars of an evaluation.
+    """
+
+    kind: str
+    command: str | None = None
+    service: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    source_models: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A model project that keeps the contract."""
+
+    checkout: Checkout
+    handle: str
+    name: str
+    requires_python: str
+    components: Mapping[str, Component]
+    sla: Sla
+    tuning: Mapping[str, Any]
+    contract: str | None
+
+    @property
+    def root(self) -> Path:
+        """The folder of the project."""
+        return self.checkout.root
+
+
+def read(checkout: Checkout) -> Project:
+    """Read and check the project in a checkout.
+
+    Raises:
+        ProjectFaultsError: If it breaks the contract; `.faults` names every broken rule.
+    """
+    path = checkout.root / "pyproject.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ProjectFaultsError(str(checkout.root), ("pyproject.toml is missing",)) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ProjectFaultsError(str(checkout.root), (f"pyproject.toml is not TOML: {exc}",)) from exc
+    return _Reader(checkout, document).read()
+
+
+class _Reader:
+    """Walks one document and gathers faults on the way; used once."""
+
+    def __init__(self, checkout: Checkout, document: dict[str, Any]) -> None:
+        self.checkout = checkout
+        self.faults: list[str] = []
+        self.document = document
+        self.metadata = self.table(document, "project", "[project]")
+        tool = self.table(document, "tool", "[tool]")
+        if "taxiway" not in tool:
+            self.faults.append("[tool.taxiway] is missing")
+        self.taxiway = self.table(tool, "taxiway", "[tool.taxiway]")
+
+    def read(self) -> Project:
+        self.unknown("tool.taxiway", self.taxiway, _TABLES)
+        project = Project(
+            checkout=self.checkout,
+            handle=self.handle(),
+            name=self.text(self.metadata, "name", "[project] name"),
+            requires_python=self.python(),
+            components=self.components(),
+            sla=self.sla(),
+            tuning=self.tuning(),
+            contract=self.contract(),
+        )
+        if self.faults:
+            raise ProjectFaultsError(str(self.checkout.root), tuple(dict.fromkeys(self.faults)))
+        return project
+
+    def table(self, parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+        value = parent.get(key, {})
+        if isinstance(value, dict):
+            return value
+        self.faults.append(f"{where} must be a table, got {type(value).__name__}")
+        return {}
+
+    def text(self, parent: Mapping[str, Any], key: str, where: str) -> str:
+        value = parent.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        self.faults.append(f"{where} must be a text, got {value!r}")
+        return ""
+
+    def texts(self, parent: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+        value = parent.get(key, [])
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        self.faults.append(f"{where}.{key} must be a list of texts, got {value!r}")
+        return ()
+
+    def number(self, parent: Mapping[str, Any], key: str, where: str, low: float, high: float) -> float:
+        value = parent.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high:
+            return float(value)
+        self.faults.append(f"{where}.{key} must be a number in ({low:g}, {high:g}], got {value!r}")
+        return high
+
+    def unknown(self, where: str, table: Mapping[str, Any], known: frozenset[str]) -> None:
+        for key in sorted(set(table) - known):
+            self.faults.append(f"[{where}] has an unknown key {key!r}; known: {', '.join(sorted(known))}")
+
+    def handle(self) -> str:
+        try:
+            return check_handle(self.text(self.taxiway, "handle", "[tool.taxiway] handle"))
+        except InvalidNameError as exc:
+            self.faults.append(f"[tool.taxiway] {exc}")
+            return ""
+
+    def python(self) -> str:
+        value = self.text(self.metadata, "requires-python", "[project] requires-python")
+        try:
+            SpecifierSet(value)
+        except InvalidSpecifier:
+            self.faults.append(f"[project] requires-python is no version specifier: {value!r}")
+        return value
+
+    def sla(self) -> Sla:
+        if "sla" not in self.taxiway:
+            self.faults.append(
+                "[tool.taxiway.sla] is missing; it must give p99_ms, availability and rate_rps"
+            )
+            return Sla(p99_ms=1, availability=1, rate_rps=1)
+        where, table = "[tool.taxiway.sla]", self.table(self.taxiway, "sla", "[tool.taxiway.sla]")
+        self.unknown("tool.taxiway.sla", table, _KEYS["sla"])
+        return Sla(
+            p99_ms=self.number(table, "p99_ms", where, 0, 600_000),
+            availability=self.number(table, "availability", where, 0, 1),
+            rate_rps=self.number(table, "rate_rps", where, 0, 1_000_000),
+        )
+
+    def tuning(self) -> Mapping[str, Any]:
+        table = self.table(self.taxiway, "tuning", "[tool.taxiway.tuning]")
+        self.unknown("tool.taxiway.tuning", table, _KEYS["tuning"])
+        if table and table.get("direction") not in ("maximize", "minimize"):
+            got = table.get("direction")
+            self.faults.append(f"[tool.taxiway.tuning].direction must be maximize or minimize, got {got!r}")
+        if table:
+            self.text(table, "metric", "[tool.taxiway.tuning].metric")
+            space = self.table(table, "space", "[tool.taxiway.tuning].space")
+            self.faults += project_files.space_faults(space)
+        return table
+
+    def contract(self) -> str | None:
+        table = self.table(self.taxiway, "verification", "[tool.taxiway.verification]")
+        self.unknown("tool.taxiway.verification", table, _KEYS["verification"])
+        if not table:
+            return None
+        name = self.text(table, "contract", "[tool.taxiway.verification].contract")
+        if name and not (self.checkout.root / name).is_file():
+            self.faults.append(f"[tool.taxiway.verification].contract names {name}, which is missing")
+        return name
+
+    def components(self) -> Mapping[str, Component]:
+        mlproject = project_files.read_mlproject(self.checkout.root, self.faults)
+        found = {}
+        for kind in KINDS:
+            if kind in self.taxiway or (kind == "training" and mlproject):
+                table = self.table(self.taxiway, kind, f"[tool.taxiway.{kind}]")
+                found[kind] = self.component(kind, table, mlproject if kind == "training" else {})
+            elif kind in REQUIRED_KINDS:
+                self.faults.append(f"[tool.taxiway.{kind}] is missing")
+        return found
+
+    def component(self, kind: str, table: Mapping[str, Any], mlproject: Mapping[str, Any]) -> Component:
+        where = f"[tool.taxiway.{kind}]"
+        self.unknown(f"tool.taxiway.{kind}", table, _KEYS[kind])
+        command, defaults = self.command(kind, table, mlproject)
+        params = self.table(table, "params", f"{where}.params")
+        threads = table.get("threads", 1)
+        if not isinstance(threads, int) or threads < 1:
+            self.faults.append(f"{where}.threads must be a whole number from 1, got {threads!r}")
+        files = project_files.select(
+            self.checkout.root, self.texts(table, "files", where), where, self.faults
+        )
+        if kind == "inference" and self.taxiway.get("verification"):
+            files = project_files.with_contract(self.checkout.root, files, self.contract())
+        service = self.text(table, "service", f"{where}.service") if kind == "inference" else None
+        self.faults += project_files.source_faults(self.checkout.root, files, where, command, service)
+        if kind == "evaluation":
+            self.faults += project_files.bar_faults(table)
+        return Component(
+            kind=kind,
+            command=command,
+            service=service,
+            params=defaults | params,
+            source_models=self.texts(table, "source_models", where),
+            files=files,
+            requirements=self.requirements(kind, table),
+            threads=threads if isinstance(threads, int) else 1,
+            options={key: table[key] for key in ("minimum", "compare", "tolerance") if key in table},
+        )
+
+    def command(
+        self, kind: str, table: Mapping[str, Any], mlproject: Mapping[str, Any]
+    ) -> tuple[str | None, dict[str, Any]]:
+        where = f"[tool.taxiway.{kind}]"
+        if kind == "inference":
+            return None, {}
+        if "command" in table or not mlproject:
+            return self.text(table, "command", f"{where}.command"), {}
+        name = table.get("entry_point", "main")
+        if name not in mlproject:
+            self.faults.append(
+                f"MLproject has no entry point {name!r}; known: {', '.join(sorted(mlproject))}"
+            )
+            return "", {}
+        command, defaults = mlproject[name]
+        return command, dict(defaults)
+
+    def requirements(self, kind: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+        groups = self.table(self.document, "dependency-groups", "[dependency-groups]")
+        name = table.get("group", kind)
+        if "group" not in table and kind not in groups:
+            name = _FALLBACK_GROUP.get(kind, kind)
+        if name not in groups:
+            self.faults.append(f"[dependency-groups] has no group {name!r}, which {kind} needs")
+        found = [*self.texts(self.metadata, "dependencies", "[project]"), *self.group(groups, name, ())]
+        for text in found:
+            try:
+                Requirement(text)
+            except InvalidRequirement:
+                self.faults.append(f"{text!r} in the dependencies of {kind} is no requirement")
+        return tuple(dict.fromkeys(found))
+
+    def group(self, groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
+        found: list[str] = []
+        for item in groups.get(name, []):
+            included = item.get("include-group") if isinstance(item, dict) else None
+            if isinstance(item, str):
+                found.append(item)
+            elif isinstance(included, str) and included in groups and included not in (*seen, name):
+                found += self.group(groups, included, (*seen, name))
+            else:
+                self.faults.append(f"[dependency-groups] {name} has an entry that cannot be read: {item!r}")
+        return found

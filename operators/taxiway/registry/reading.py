@@ -1,0 +1,105 @@
+"""Reads the model registry over MLflow's documented REST interface, without importing mlflow.
+
+Importing mlflow costs a task 2 s; one that only looks something up needs three questions, which is all there is here.
+Everything else, and a server that wants credentials or certificates of its own, goes through `tracking.py`.
+
+Source: https://mlflow.org/docs/latest/api_reference/rest-api.html
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taxiway.errors import InvalidSpecError, TransportError
+from taxiway.settings import Settings
+from taxiway.tools import redact
+
+PAGE = 200
+TIMEOUT_S = 30.0
+# MLflow answers an unknown version with the first, an unknown alias with the second.
+_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a registered model, as it was when it was read."""
+
+    name: str
+    number: int
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+
+def version(name: str, which: int | str, settings: Settings) -> Version | None:
+    """Return a version by number or alias, or None.
+
+    Raises:
+        TransportError: If MLflow does not answer, or not in its own form.
+    """
+    if isinstance(which, int):
+        found = _get("model-versions/get", {"name": name, "version": str(which)}, settings)
+    else:
+        found = _get("registered-models/alias", {"name": name, "alias": which}, settings)
+    return _version(found["model_version"]) if found else None
+
+
+def find_versions(name: str, tags: Mapping[str, str], settings: Settings) -> tuple[Version, ...]:
+    """Return the versions that carry all the tags, the newest first, up to `PAGE`; none for an unknown name.
+
+    Raises:
+        TransportError: If MLflow does not answer, or not in its own form.
+    """
+    params = {"filter": query(name, tags), "max_results": str(PAGE), "order_by": "version_number DESC"}
+    found = _get("model-versions/search", params, settings) or {}
+    return tuple(_version(item) for item in found.get("model_versions", []))
+
+
+def query(name: str, tags: Mapping[str, str]) -> str:
+    """Return MLflow's filter for a registered model's versions with these tags."""
+    return " and ".join([f"name = {quoted(name)}", *tag_terms(tags)])
+
+
+def tag_terms(tags: Mapping[str, str]) -> list[str]:
+    """Return the terms of MLflow's filter that ask for these tags."""
+    return [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
+
+
+def quoted(value: str) -> str:
+    """Return a value as text of MLflow's filter language, which knows two quotes and no escape.
+
+    Raises:
+        InvalidSpecError: If the value holds both quotes.
+    """
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
+    raise InvalidSpecError((f"{value!r} holds both kinds of quotes",), "MLflow filter")
+
+
+def _get(path: str, params: Mapping[str, str], settings: Settings) -> dict[str, Any] | None:
+    import httpx
+
+    base = settings.tracking_uri.rstrip("/")
+    try:
+        answer = httpx.get(f"{base}/api/2.0/mlflow/{path}", params=dict(params), timeout=TIMEOUT_S)
+        document: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError) as exc:
+        raise TransportError(f"MLflow at {redact(base)}", redact(f"{type(exc).__name__}: {exc}")) from exc
+    if answer.is_success:
+        return document
+    if document.get("error_code") in _ABSENT:
+        return None
+    raise TransportError(
+        f"MLflow at {redact(base)}", f"HTTP {answer.status_code}: {document.get('message', '')}"
+    )
+
+
+def _version(found: Mapping[str, Any]) -> Version:
+    return Version(
+        name=found["name"],
+        number=int(found["version"]),
+        run_id=found.get("run_id", ""),
+        source=found.get("source", ""),
+        tags={tag["key"]: tag.get("value", "") for tag in found.get("tags", [])},
+    )

@@ -1,0 +1,97 @@
+"""Runs a component as a process on this host, in its package's virtual environment.
+
+The component inherits no more than where programs and certificates are; its processes end with the caller's.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taxiway.errors import ComponentFailedError
+from taxiway.runners import guardian
+from taxiway.runners.runner import Job, JobResult, Log
+from taxiway.settings import child_environment
+from taxiway.tools import remove
+
+TAIL_LINES = 40
+STOP_S = guardian.GRACE_S + 1.0
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class ProcessRunner:
+    """A runner of processes on this host; it has no state, so any number of threads may share it."""
+
+    def run(self, job: Job, log: Log) -> JobResult:
+        """Run a job; see `Runner.run`."""
+        _prepare(job)
+        started = time.monotonic()
+        command = [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid()), *_argv(job)]
+        with subprocess.Popen(
+            command,
+            cwd=job.folder / "source",
+            env=_environment(job),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                tail = _follow(process, job, log)
+            finally:
+                _stop(process)
+        if process.returncode != 0:
+            raise ComponentFailedError(job.name, job.command, process.returncode, "\n".join(tail))
+        return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started)
+
+
+def _prepare(job: Job) -> None:
+    remove(job.folder)
+    job.output_dir.mkdir(parents=True)
+    shutil.copytree(job.source_dir, job.folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _argv(job: Job) -> list[str]:
+    words = [_filled(word, job.params) for word in shlex.split(job.command)]
+    return [str(job.python), *words[1:]] if words[0] in ("python", "python3") else words
+
+
+def _filled(word: str, params: Mapping[str, Any]) -> str:
+    return _PARAMETER.sub(lambda match: str(params.get(match[1], match[0])), word)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    inherited = child_environment()
+    path = os.pathsep.join([str(Path(job.python).parent), inherited.get("PATH", os.defpath)])
+    own = {"PATH": path, "PYTHONUNBUFFERED": "1", "TAXIWAY_OUTPUT_DIR": str(job.output_dir)}
+    return inherited | dict(job.environment) | own
+
+
+def _follow(process: "subprocess.Popen[str]", job: Job, log: Log) -> deque[str]:
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with (job.folder / "log.txt").open("w", encoding="utf-8") as file:
+        for line in process.stdout or ():
+            file.write(line)
+            tail.append(line.rstrip("\n"))
+            log(tail[-1])
+    process.wait()
+    return tail
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,237 @@
+"""Trains a handle's registered training package on a dataset version, and registers what came out.
+
+A recipe (code, data, parameters, seed) has one result: a finished run is reused, an unfinished one of the same task is
+started again, clean, in the same MLflow run. The same function serves a notebook cell and an Airflow task.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taxiway import component
+from taxiway import provenance as who
+from taxiway.datasets import versions as datasets
+from taxiway.datasets.versions import DatasetVersion
+from taxiway.packaging.package import Materialised
+from taxiway.provenance import Provenance
+from taxiway.registry import mlmodel, models, packages, tracking
+from taxiway.registry.models import ModelVersion, Recipe
+from taxiway.runners import Job, JobResult, ProcessRunner, Runner
+from taxiway.settings import Settings
+from taxiway.tools import exclusive, fresh_folder, redact
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a handle's training needs on this host, made ready once and shared by many runs.
+
+    Attributes:
+        code: Source and environment of the training package.
+        data_dir: The dataset's bytes.
+        source_models_dir: Folder with a subfolder for each source model, or None.
+        experiment_id: MLflow experiment of the handle.
+    """
+
+    code: Materialised
+    data_dir: Path
+    source_models_dir: Path | None
+    experiment_id: str
+
+
+def train(
+    handle: str,
+    dataset: DatasetVersion,
+    settings: Settings,
+    *,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    runner: Runner | None = None,
+    log: Log = print,
+) -> ModelVersion:
+    """Train and register a model version; the same recipe again is the same version.
+
+    New inference code makes a new version of the run that is already there.
+
+    Args:
+        handle: Its registered packages are looked up, so new code is used with no change of the caller.
+        dataset: What to train on.
+        settings: Where everything is.
+        params: Over the package's defaults.
+        seed: Seen by the component as `TAXIWAY_SEED`.
+        provenance: Who asked; None for a notebook.
+        runner: Where it runs; None is a process on this host.
+        log: Called with each line that the component prints.
+
+    Raises:
+        PackageNotRegisteredError: If the handle has no registered training or inference package.
+        DataChangedError: If the dataset's bytes on this host are not what they were.
+        ComponentFailedError: If training fails; the MLflow run is marked as failed and kept.
+        OutputFaultsError: If it leaves no model or no metrics.
+    """
+    inference = packages.lookup(handle, "inference", settings)
+    recipe = recipe_of(handle, dataset, settings, params=params, seed=seed)
+    with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
+        run = finished(recipe, settings)
+        if run is None:
+            run = _train(recipe, settings, provenance, runner or ProcessRunner(), log)
+        else:
+            log(f"run {run.run_id} already trained this code on {dataset.tag} with these parameters")
+    version = models.register_version(recipe, inference, run, settings, provenance=provenance)
+    log(f"{handle}/{version.version} is registered: {version.url}")
+    return version
+
+
+def recipe_of(
+    handle: str, dataset: DatasetVersion, settings: Settings, *, params: Mapping[str, Any] | None, seed: int
+) -> Recipe:
+    """Return the recipe of a training: the current package of a handle, its defaults, its source models."""
+    training = packages.lookup(handle, "training", settings)
+    sources = {
+        name: models.get(name, models.CHAMPION, settings).version
+        for name in training.manifest["source_models"]
+    }
+    merged = dict(training.manifest["params"]) | dict(params or {})
+    return Recipe(training=training, dataset=dataset, params=merged, seed=seed, source_models=sources)
+
+
+def prepare(recipe: Recipe, settings: Settings) -> Bench:
+    """Make code, data and source models ready on this host."""
+    return Bench(
+        code=packages.materialise(recipe.training, settings),
+        data_dir=datasets.fetch(recipe.dataset, settings),
+        source_models_dir=_source_models(recipe, settings),
+        experiment_id=tracking.ensure_experiment(recipe.training.handle, settings),
+    )
+
+
+def finished(recipe: Recipe, settings: Settings) -> tracking.Run | None:
+    """Return the run that holds the result of a recipe, or None."""
+    experiment = tracking.ensure_experiment(recipe.training.handle, settings)
+    runs = tracking.find_runs(experiment, {"taxiway.key": recipe.key, "taxiway.kind": "training"}, settings)
+    return next((run for run in runs if run.status == "FINISHED" and "taxiway.model_hash" in run.tags), None)
+
+
+def run_tags(recipe: Recipe, kind: str, provenance: Provenance | None) -> dict[str, str]:
+    """Return the tags of a run of a recipe: `kind` is `training` or `trial`."""
+    training = recipe.training
+    git = {"mlflow.source.git.commit": training.commit, "mlflow.source.git.repoURL": training.url}
+    return {
+        **who.tags(provenance),
+        **{key: value for key, value in git.items() if value},
+        "mlflow.source.git.dirty": str(training.is_dirty).lower(),
+        "mlflow.project.entryPoint": "training",
+        "taxiway.handle": training.handle,
+        "taxiway.kind": kind,
+        "taxiway.key": recipe.key,
+        "taxiway.training.digest": training.digest,
+        "taxiway.dataset": recipe.dataset.tag,
+    }
+
+
+def execute(
+    recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings, runner: Runner, log: Log
+) -> tuple[JobResult, dict[str, float]]:
+    """Run a recipe once in an open MLflow run; return what it left and measured, which is logged to the run.
+
+    Raises:
+        ComponentFailedError: If the command fails.
+        OutputFaultsError: If it leaves no model or no metrics.
+    """
+    tracking.log(run.run_id, settings, params=recipe.params)
+    tracking.log_dataset(run.run_id, dataset_input(recipe.dataset), "training", settings)
+    result = runner.run(_job(recipe, bench, run, settings), log)
+    metrics = component.read_metrics(result.output_dir)
+    component.model_folder(result.output_dir)
+    tracking.log(run.run_id, settings, metrics=metrics)
+    return result, metrics
+
+
+def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Settings) -> None:
+    """Upload the model that a run left, and mark the run as the one that holds the recipe's result."""
+    folder = component.model_folder(output_dir)
+    model_hash = models.hash_of(folder)
+    mlmodel.write(folder, run_id=run.run_id, key=recipe.key)
+    tracking.upload(run.run_id, folder, models.MODEL, settings)
+    tracking.log(run.run_id, settings, tags={"taxiway.kind": "training", "taxiway.model_hash": model_hash})
+
+
+def _train(
+    recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner, log: Log
+) -> tracking.Run:
+    bench = prepare(recipe, settings)
+    run = _open(recipe, bench.experiment_id, settings, provenance)
+    log(f"training {recipe.training.handle} in {tracking.run_url(run, settings)}")
+    status: tracking.Status = "FAILED"
+    try:
+        result, _ = execute(recipe, bench, run, settings, runner, log)
+        publish(recipe, run, result.output_dir, settings)
+        status = "FINISHED"
+    finally:
+        tracking.finish(run.run_id, status, settings)
+    return tracking.get_run(run.run_id, settings)
+
+
+def _open(
+    recipe: Recipe, experiment_id: str, settings: Settings, provenance: Provenance | None
+) -> tracking.Run:
+    tags = run_tags(recipe, "training", provenance)
+    wanted = {"taxiway.key": recipe.key, "taxiway.kind": "training", **who.identity(provenance)}
+    found = tracking.find_runs(experiment_id, wanted, settings)
+    if not found:
+        return tracking.create_run(experiment_id, f"train {recipe.dataset.tag}", tags, settings)
+    tracking.reopen(found[0].run_id, tags, settings)
+    return found[0]
+
+
+def _job(recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings) -> Job:
+    training = recipe.training
+    environment = component.environment(
+        training.handle,
+        data_dir=bench.data_dir,
+        source_models_dir=bench.source_models_dir,
+        params=recipe.params,
+        secrets_dir=settings.secrets_dir,
+        tracking=component.Tracking(
+            uri=redact(settings.tracking_uri), run_id=run.run_id, experiment_id=run.experiment_id
+        ),
+        seed=recipe.seed,
+        threads=training.manifest["threads"],
+    )
+    return Job(
+        name=f"{training.handle}.training",
+        command=training.manifest["command"],
+        source_dir=bench.code.source_dir,
+        python=bench.code.python,
+        folder=settings.home / "runs" / run.run_id,
+        environment=environment,
+        params=recipe.params,
+    )
+
+
+def _source_models(recipe: Recipe, settings: Settings) -> Path | None:
+    if not recipe.source_models:
+        return None
+    folder = settings.home / "source_models" / recipe.key[:32]
+    if not folder.exists():
+        with fresh_folder(folder) as draft:
+            for name, number in recipe.source_models.items():
+                (draft / name).symlink_to(models.download(models.get(name, number, settings), settings))
+    return folder
+
+
+def dataset_input(dataset: DatasetVersion) -> tracking.DatasetInput:
+    """Return a dataset version as MLflow shows it beside a run."""
+    facts = dataset.to_json()
+    profile = {"files": dataset.files, "size_bytes": dataset.size_bytes}
+    return tracking.DatasetInput(
+        name=dataset.name,
+        digest=dataset.hash,
+        source_type="dvc",
+        source=json.dumps(facts),
+        profile=json.dumps(profile),
+    )

@@ -1,0 +1,117 @@
+"""A model project is found beside a DAG's file, or in a Git repository at a revision."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from taxiway import checkout
+from taxiway.checkout import locate
+from taxiway.errors import InvalidSpecError, ToolFailedError
+from taxiway.settings import Settings
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Return a repository with two commits of `models/digits/value.txt`; the first is tagged `v1`."""
+    root = tmp_path / "repository"
+    (root / "models" / "digits").mkdir(parents=True)
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    for value in ("1", "2"):
+        (root / "models" / "digits" / "value.txt").write_text(value)
+        git(root, "add", "-A")
+        git(root, "commit", "--quiet", "--message", value)
+        if value == "1":
+            git(root, "tag", "v1")
+    return root
+
+
+def test_path_starts_at_the_folder_of_the_dag_file(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "dag.py").write_text("")
+    (tmp_path / "models").mkdir()
+    for beside in (tmp_path / "dags", tmp_path / "dags" / "dag.py"):
+        assert locate("../models", settings, beside=beside).root == tmp_path / "models"
+
+
+def test_path_outside_git_has_no_commit(tmp_path: Path, settings: Settings) -> None:
+    found = locate(".", settings, beside=tmp_path)
+    assert (found.commit, found.is_dirty, found.url) == (None, False, None)
+
+
+def test_path_that_is_not_there_says_where_it_looked(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(InvalidSpecError, match="starts at"):
+        locate("nowhere", settings, beside=tmp_path)
+
+
+def test_path_takes_no_revision(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(InvalidSpecError, match="takes no revision"):
+        locate(".", settings, beside=tmp_path, revision="main")
+
+
+def test_path_in_git_has_commit_dirt_and_diff(repository: Path, settings: Settings) -> None:
+    folder = repository / "models" / "digits"
+    git(repository, "remote", "add", "origin", "https://user:secret@host/repo.git")
+    clean = locate(str(folder), settings)
+    assert (clean.commit, clean.is_dirty) == (git(repository, "rev-parse", "HEAD"), False)
+    assert clean.url == "https://host/repo.git"
+    (folder / "value.txt").write_text("3")
+    dirty = locate(str(folder), settings)
+    assert dirty.is_dirty
+    assert "+3" in dirty.diff
+
+
+@pytest.mark.parametrize(("revision", "value"), [(None, "2"), ("v1", "1"), ("main", "2")])
+def test_url_is_cloned_at_its_revision(
+    repository: Path, settings: Settings, revision: str | None, value: str
+) -> None:
+    found = locate(f"file://{repository}#subdirectory=models/digits", settings, revision=revision)
+    assert (found.root / "value.txt").read_text() == value
+    assert found.commit == git(repository, "rev-parse", revision or "HEAD")
+    assert not found.is_dirty
+
+
+def test_url_follows_a_branch_that_moved(repository: Path, settings: Settings) -> None:
+    url = f"file://{repository}"
+    first = locate(url, settings, revision="main")
+    (repository / "models" / "digits" / "value.txt").write_text("3")
+    git(repository, "commit", "--quiet", "--all", "--message", "3")
+    second = locate(url, settings, revision="main")
+    assert first.commit != second.commit
+    assert (first.root / "models" / "digits" / "value.txt").read_text() == "2"
+    assert (second.root / "models" / "digits" / "value.txt").read_text() == "3"
+
+
+def test_url_of_a_known_commit_needs_no_repository(repository: Path, settings: Settings) -> None:
+    commit = git(repository, "rev-parse", "v1")
+    url = f"file://{repository}"
+    locate(url, settings, revision=commit)
+    repository.rename(repository.with_name("gone"))
+    assert locate(url, settings, revision=commit).commit == commit
+
+
+def test_url_with_an_unknown_revision_or_folder_is_refused(repository: Path, settings: Settings) -> None:
+    with pytest.raises(ToolFailedError):
+        locate(f"file://{repository}", settings, revision="no-such-branch")
+    for folder in ("nowhere", "../.."):
+        with pytest.raises(InvalidSpecError, match="no folder"):
+            locate(f"file://{repository}#subdirectory={folder}", settings)
+
+
+def test_url_credentials_stay_out_of_the_url_the_clone_and_errors(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, environment = checkout._without_credentials("https://user:s%40cret@host/repo.git")
+    assert clean == "https://host/repo.git"
+    assert environment["GIT_CONFIG_VALUE_0"].startswith("Authorization: Basic ")
+    with pytest.raises(ToolFailedError) as caught:
+        locate("http://user:s3cret@127.0.0.1:9/repo.git", settings)
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,70 @@
+"""The gate: pure judgement of numbers, and its whole walk on a registered version."""
+
+from pathlib import Path
+
+import pytest
+
+from taxiway.datasets import DatasetVersion
+from taxiway.errors import GateFailedError, ModelNotFoundError
+from taxiway.evaluation import Bars, evaluate, judge
+from taxiway.packaging import package
+from taxiway.registry import models, packages, tracking
+from taxiway.settings import Settings
+from taxiway.training import train
+
+
+@pytest.mark.parametrize(
+    ("metrics", "champion", "parts"),
+    [
+        ({"a": 0.9, "b": 0.5}, None, []),
+        ({"a": 0.9, "b": 0.5}, {"a": 0.91}, []),
+        ({"a": 0.9, "b": 0.5}, {"a": 0.95}, ["champion's 0.95 by more than 0.02"]),
+        ({"a": 0.7, "b": 0.4}, {"a": 0.95}, ["a 0.7 is below its minimum 0.8", "b 0.4", "champion's"]),
+        ({}, {"a": 0.9}, ["a was not measured, its minimum", "b was not measured", "cannot be compared"]),
+        ({"a": 0.9, "b": 0.5}, {}, ["of the champion was not measured"]),
+    ],
+    ids=[
+        "first-version",
+        "within-tolerance",
+        "worse",
+        "every-reason",
+        "nothing-measured",
+        "champion-unmeasured",
+    ],
+)
+def test_judge_names_every_bar_that_is_not_reached(
+    metrics: dict[str, float], champion: dict[str, float] | None, parts: list[str]
+) -> None:
+    bars = Bars(minimum={"a": 0.8, "b": 0.5}, compare="a", tolerance=0.02)
+    reasons = judge(metrics, champion, bars)
+    assert len(reasons) == len(parts)
+    for reason, part in zip(reasons, parts, strict=True):
+        assert part in reason
+
+
+@pytest.mark.slow
+def test_gate_opens_and_closes_with_every_reason(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    packages.register(package(str(handled), live), live)
+    good = train(handle, dataset, live, params={"c": 0.3})
+    passed = evaluate(handle, good.version, dataset, live)
+    assert passed.metrics == {"score": 1.0, "per_class.a": 1.0}
+    assert (passed.champion, passed.reasons) == (None, ())
+    assert evaluate(handle, good.version, dataset, live) == passed
+    models.set_alias(handle, models.CHAMPION, good.version, live)
+
+    bad = train(handle, dataset, live, params={"c": 1.0})
+    with pytest.raises(GateFailedError) as caught:
+        evaluate(handle, bad.version, dataset, live)
+    assert len(caught.value.reasons) == 2
+    assert "below its minimum 0.9" in str(caught.value)
+    assert "champion's 1" in str(caught.value)
+    opened = evaluate(handle, bad.version, dataset, live, minimum={}, tolerance=0.6)
+    assert (opened.champion, opened.champion_metrics) == (1, passed.metrics)
+
+    experiment = tracking.ensure_experiment(handle, live)
+    measured = tracking.find_runs(experiment, {"taxiway.kind": "evaluation"}, live)
+    assert len(measured) == 2
+    with pytest.raises(ModelNotFoundError):
+        evaluate(handle, 9, dataset, live)

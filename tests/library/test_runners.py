@@ -1,0 +1,133 @@
+"""A component runs alone, is heard at once, and ends with whoever started it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from taxiway.errors import ComponentFailedError
+from taxiway.runners import Job, ProcessRunner
+
+Until = Callable[..., None]
+
+
+def make_job(tmp_path: Path, script: str, **changes: object) -> Job:
+    source = tmp_path / "source"
+    source.mkdir(exist_ok=True)
+    (source / "main.py").write_text(script)
+    values: dict[str, object] = {
+        "name": "tiny.training",
+        "command": "python main.py",
+        "source_dir": source,
+        "python": Path(sys.executable),
+        "folder": tmp_path / "job",
+        "environment": {"TAXIWAY_HANDLE": "tiny"},
+    }
+    return Job(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_job_leaves_its_output_and_is_heard(tmp_path: Path) -> None:
+    script = "import os, pathlib\nprint('hello', os.environ['TAXIWAY_HANDLE'])\n"
+    script += "pathlib.Path(os.environ['TAXIWAY_OUTPUT_DIR'], 'x').write_text('1')\n"
+    lines: list[str] = []
+    result = ProcessRunner().run(make_job(tmp_path, script), lines.append)
+    assert lines == ["hello tiny"]
+    assert (result.output_dir / "x").read_text() == "1"
+    assert (tmp_path / "job" / "log.txt").read_text() == "hello tiny\n"
+
+
+def test_job_that_fails_says_how_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(ComponentFailedError) as caught:
+        ProcessRunner().run(make_job(tmp_path, "print('almost')\nraise SystemExit(3)\n"), print)
+    assert caught.value.exit_code == 3
+    assert "almost" in str(caught.value)
+
+
+def test_job_ended_by_a_signal_says_which(tmp_path: Path) -> None:
+    script = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    with pytest.raises(ComponentFailedError, match="signal 11"):
+        ProcessRunner().run(make_job(tmp_path, script), print)
+
+
+def test_job_starts_from_an_empty_output_and_a_copy_of_its_source(tmp_path: Path) -> None:
+    script = "import os, pathlib\nout = pathlib.Path(os.environ['TAXIWAY_OUTPUT_DIR'])\n"
+    script += "assert not list(out.iterdir())\n(out / 'x').write_text('')\n"
+    script += "pathlib.Path('main.py').write_text('broken(')\n"
+    job = make_job(tmp_path, script)
+    for _ in range(2):
+        ProcessRunner().run(job, print)
+
+
+def test_job_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret")
+    lines: list[str] = []
+    ProcessRunner().run(make_job(tmp_path, "import os\nprint(dict(os.environ))\n"), lines.append)
+    assert "s3cret" not in lines[0]
+
+
+def test_job_command_takes_parameters_as_an_mlproject_does(tmp_path: Path) -> None:
+    lines: list[str] = []
+    job = make_job(
+        tmp_path,
+        "import sys\nprint(sys.argv[1:])\n",
+        command="python main.py --c {c} {other}",
+        params={"c": 1},
+    )
+    ProcessRunner().run(job, lines.append)
+    assert lines == ["['--c', '1', '{other}']"]
+
+
+def test_job_leaves_no_background_process(tmp_path: Path) -> None:
+    script = "import subprocess, sys\n"
+    script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)\n"
+    lines: list[str] = []
+    ProcessRunner().run(make_job(tmp_path, script), lines.append)
+    assert (
+        not psutil.pid_exists(int(lines[0])) or psutil.Process(int(lines[0])).status() == psutil.STATUS_ZOMBIE
+    )
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from taxiway.runners import Job, ProcessRunner
+folder = Path(sys.argv[1])
+ProcessRunner().run(Job(name="x", command="python main.py", source_dir=folder / "source", python=Path(sys.executable),
+    folder=folder / "job", environment={}), print)
+"""
+
+FAMILY = """
+import os, subprocess, sys, time, pathlib
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+out = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
+(out / "draft").write_text(f"{os.getpid()} {child.pid}")
+(out / "draft").rename(out / "pids")
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["kill", "term", "int"]
+)
+def test_job_and_its_children_end_with_their_caller(tmp_path: Path, until: Until, number: int) -> None:
+    make_job(tmp_path, FAMILY)
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path)], stderr=subprocess.DEVNULL)
+    pids = tmp_path / "job" / "output" / "pids"
+    until(pids.exists, 20)
+    family = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    os.kill(caller.pid, number)
+    caller.wait(10)
+    until(lambda: not any(alive(process) for process in family))
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,223 @@
+"""A recipe has one result: trained once, registered once with its whole lineage, started again clean after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from taxiway.datasets import DatasetVersion
+from taxiway.errors import (
+    ComponentFailedError,
+    ModelNotFoundError,
+    OutputFaultsError,
+    PackageNotRegisteredError,
+    UntraceableError,
+)
+from taxiway.packaging import package
+from taxiway.provenance import Provenance
+from taxiway.registry import models, packages, tracking
+from taxiway.settings import Settings
+from taxiway.training import finished, recipe_of, train
+
+pytestmark = pytest.mark.slow
+TASK = Provenance(dag_id="paths", run_id="manual__1", task_id="train")
+
+
+@pytest.fixture
+def registered(handled: Path, live: Settings) -> Path:
+    """Return the project, its training and inference packages registered."""
+    packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
+    return handled
+
+
+def runs(handle: str, settings: Settings) -> tuple[tracking.Run, ...]:
+    experiment = tracking.ensure_experiment(handle, settings)
+    return tracking.find_runs(experiment, {"taxiway.kind": "training"}, settings)
+
+
+def test_train_registers_a_version_with_its_whole_lineage(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    lines: list[str] = []
+    made = train(handle, dataset, live, params={"c": 0.25}, provenance=TASK, log=lines.append)
+    assert "training with 0.25" in lines
+    assert (made.version, made.dataset, made.params) == (1, dataset, {"c": 0.25})
+    assert made.metrics == {"score": pytest.approx(0.9975)}
+    assert made.training_digest == packages.lookup(handle, "training", live).digest
+    assert made.inference_digest == packages.lookup(handle, "inference", live).digest
+    tags = tracking.find_versions(handle, {}, live)[0].tags
+    assert tags["taxiway.dataset"] == "numbers@v1"
+    assert tags["taxiway.airflow.run_id"] == "manual__1"
+    run = tracking.get_run(made.run_id, live)
+    assert (run.status, run.params, run.tags["taxiway.airflow.task_id"]) == (
+        "FINISHED",
+        {"c": "0.25"},
+        "train",
+    )
+    assert (
+        models.get(handle, 1, live)
+        == made
+        == models.ModelVersion.from_json(json.loads(json.dumps(made.to_json())))
+    )
+
+
+def test_model_files_are_brought_and_checked(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    made = train(handle, dataset, live)
+    folder = models.download(made, live)
+    assert json.loads((folder / "weights.json").read_text()) == {"c": 0.5}
+    assert f"run_id: {made.run_id}" in (folder / "MLmodel").read_text()
+    (folder / "weights.json").write_text("tampered")
+    assert json.loads((models.download(made, live) / "weights.json").read_text()) == {"c": 0.5}
+
+
+def test_train_twice_is_one_version(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    assert train(handle, dataset, live) == train(handle, dataset, live, provenance=TASK)
+    assert len(runs(handle, live)) == 1
+    assert train(handle, dataset, live, seed=1).version == 2
+    assert train(handle, dataset, live, params={"c": 0.4}).version == 3
+
+
+def test_new_inference_code_is_a_new_version_of_the_same_run(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    first = train(handle, dataset, live)
+    with (registered / "service.py").open("a") as file:
+        file.write("\n# new inference code\n")
+    packages.register(package(str(registered), live), live)
+    second = train(handle, dataset, live)
+    assert (first.version, second.version) == (1, 2)
+    assert first.run_id == second.run_id
+    assert first.inference_digest != second.inference_digest
+    assert len(runs(handle, live)) == 1
+
+
+def test_new_training_code_is_used_without_a_change_of_the_caller(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    first = train(handle, dataset, live)
+    script = (registered / "train.py").read_text()
+    (registered / "train.py").write_text(script.replace('"score": 1', '"score": 2'))
+    packages.register(package(str(registered), live, kinds=["training"]), live)
+    second = train(handle, dataset, live)
+    assert second.metrics["score"] == pytest.approx(first.metrics["score"] + 1)
+
+
+def test_train_without_a_registered_package_is_refused(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    with pytest.raises(PackageNotRegisteredError, match="inference"):
+        train(handle, dataset, live)
+    packages.register(package(str(handled), live, kinds=["inference"]), live)
+    with pytest.raises(PackageNotRegisteredError, match="training"):
+        train(handle, dataset, live)
+
+
+def test_training_that_fails_leaves_a_failed_run_that_the_retry_takes_over(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(ComponentFailedError, match="c is too small"):
+        train(handle, dataset, live, params={"c": 0.5, "fail_below": 0.6}, provenance=TASK)
+    (run,) = runs(handle, live)
+    assert run.status == "FAILED"
+    with pytest.raises(ComponentFailedError):
+        train(
+            handle,
+            dataset,
+            live,
+            params={"c": 0.5, "fail_below": 0.6},
+            provenance=replace(TASK, try_number=2),
+        )
+    (again,) = runs(handle, live)
+    assert (again.run_id, again.tags["taxiway.airflow.try_number"]) == (run.run_id, "2")
+    with pytest.raises(ModelNotFoundError):
+        models.get(handle, 1, live)
+
+
+def test_training_without_results_is_refused(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    (handled / "train.py").write_text("print('nothing')\n")
+    packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
+    with pytest.raises(OutputFaultsError, match=r"metrics\.json is missing"):
+        train(handle, dataset, live)
+
+
+def test_version_with_a_missing_edge_is_refused(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    train(handle, dataset, live)
+    recipe = recipe_of(handle, replace(dataset, commit=""), live, params=None, seed=0)
+    run = finished(recipe, live)
+    assert run is not None
+    inference = replace(packages.lookup(handle, "inference", live), version=None)
+    with pytest.raises(UntraceableError) as caught:
+        models.register_version(recipe, inference, run, live)
+    assert set(caught.value.faults) == {"inference package is not registered", "dataset has no Git commit"}
+
+
+CALLER = """
+import json, sys
+from pathlib import Path
+from taxiway.datasets import DatasetVersion
+from taxiway.provenance import Provenance
+from taxiway.settings import Settings
+from taxiway.training import train
+given = json.loads(sys.argv[1])
+paths = {name: Path(given["settings"][name]) for name in ("home", "data_repository", "constraints")}
+train(given["handle"], DatasetVersion.from_json(given["dataset"]), Settings(**{**given["settings"], **paths}),
+    params=given["params"], provenance=Provenance(**given["task"]))
+"""
+
+
+def test_training_that_was_killed_is_started_again_clean_in_the_same_run(
+    registered: Path,
+    handle: str,
+    dataset: DatasetVersion,
+    live: Settings,
+    tmp_path: Path,
+    until: Callable[..., None],
+) -> None:
+    hold, pid = tmp_path / "training.hold", tmp_path / "training.pid"
+    hold.touch()
+    params = {"c": 0.5, "hold": str(hold)}
+    settings = {
+        "home": str(live.home),
+        "tracking_uri": live.tracking_uri,
+        "data_repository": str(live.data_repository),
+        "data_remote": live.data_remote,
+        "constraints": str(live.constraints),
+    }
+    task = {"dag_id": TASK.dag_id, "run_id": TASK.run_id, "task_id": TASK.task_id}
+    given = {
+        "handle": handle,
+        "dataset": dataset.to_json(),
+        "settings": settings,
+        "params": params,
+        "task": task,
+    }
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, json.dumps(given)])
+    until(lambda: pid.exists() and pid.read_text(), 60)
+    training = int(pid.read_text())
+    (before,) = runs(handle, live)
+    os.kill(caller.pid, signal.SIGKILL)
+    caller.wait(10)
+    until(lambda: not psutil.pid_exists(training))
+    hold.unlink()
+
+    made = train(handle, dataset, live, params=params, provenance=replace(TASK, try_number=2))
+
+    (after,) = runs(handle, live)
+    assert (before.status, after.status) == ("RUNNING", "FINISHED")
+    assert made.run_id == before.run_id == after.run_id
+    assert sorted(path.name for path in models.download(made, live).iterdir()) == ["MLmodel", "weights.json"]
