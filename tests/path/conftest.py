@@ -1,0 +1,44 @@
+"""One world for the whole path, with its first version live: made once, since that is what takes the time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taxiway.trial.samples import keep_samples
+from tests.path.world import DagRun, World
+
+
+@pytest.fixture(scope="session")
+def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(root, tmp_path_factory.mktemp("world"))
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+        made.end_variants()
+
+
+@pytest.fixture(scope="session")
+def first_run(world: World) -> DagRun:
+    """The first DAG run: trains, and brings version 1 live with no older version beside it."""
+    run = world.run_dag(trials=0)
+    assert run.state == "success", run.log[-6000:]
+    keep_samples(Path(run.result("transform")["path"]), world.layout.samples)
+    return run
+
+
+@pytest.fixture(scope="session")
+def second_run(world: World, first_run: DagRun) -> DagRun:
+    """The same DAG run again, with nothing changed."""
+    return world.run_dag(trials=0)
+
+
+@pytest.fixture(scope="session")
+def tuned_run(world: World, second_run: DagRun) -> DagRun:
+    """A tuned version, rolled out by canary under traffic."""
+    with world.traffic() as load:
+        run = world.run_dag(trials=3)
+    assert load.counts.failed == 0
+    return run

@@ -1,0 +1,162 @@
+"""What a kill leaves: nothing half-done, nothing running that should not, and no client that notices."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from taxiway.datasets.versions import DatasetVersion
+from taxiway.registry import models
+from taxiway.registry.models import ModelVersion
+from taxiway.training import train
+from taxiway.trial.services import HANDLE
+from tests.path.world import DagRun, World, wait_until
+
+pytestmark = pytest.mark.slow
+
+SLOW_PARAMS = {"hidden": 96, "epochs": 60}
+TRAIN = """
+from taxiway.datasets.versions import DatasetVersion
+from taxiway.settings import Settings
+from taxiway.training import train
+train({handle!r}, DatasetVersion.from_json({dataset!r}), Settings.from_environment(), params={params!r})
+"""
+DEPLOY = """
+from taxiway.deployment import deploy
+from taxiway.settings import Settings
+deploy({handle!r}, {version!r}, Settings.from_environment())
+print("deployed")
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tuned_run: DagRun) -> DatasetVersion:
+    return DatasetVersion.from_json(tuned_run.result("snapshot"))
+
+
+@pytest.fixture(scope="module")
+def spare(world: World, dataset: DatasetVersion) -> ModelVersion:
+    """A model version that is good, and not live."""
+    return train(HANDLE, dataset, world.settings, params={"hidden": 80, "learning_rate": 0.004, "epochs": 8})
+
+
+@pytest.fixture
+def rollout_id(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name}-{time.time_ns()}"
+
+
+@pytest.fixture(autouse=True)
+def settled(world: World, tuned_run: DagRun) -> Iterator[None]:
+    """Leave the endpoint with no rollout under way, whatever a test did."""
+    yield
+    rollout = world.controller.endpoint(HANDLE)["rollout"]
+    if rollout["status"] != "ended":
+        world.controller.act(HANDLE, rollout["id"], "abort")
+        world.wait_for_rollout(rollout["id"], within_s=30)
+
+
+def _training_processes(world: World) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter()
+        if "train.py" in " ".join(_command_line(process))
+        and str(world.layout.home) in " ".join(_command_line(process))
+    ]
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_killed_training_dies_with_its_task_and_starts_clean_in_the_retry(
+    world: World, dataset: DatasetVersion
+) -> None:
+    code = TRAIN.format(handle=HANDLE, dataset=dataset.to_json(), params=SLOW_PARAMS)
+    task = world.start(code)
+    wait_until(lambda: bool(_training_processes(world)), within_s=60, what="training")
+    task.send_signal(signal.SIGKILL)
+    task.communicate(timeout=20)
+    wait_until(lambda: not _training_processes(world), within_s=10, what="the end of the training process")
+    retry = train(HANDLE, dataset, world.settings, params=SLOW_PARAMS)
+    again = train(HANDLE, dataset, world.settings, params=SLOW_PARAMS)
+    assert retry == again
+    assert models.download(retry, world.settings).is_dir()
+
+
+def test_killed_deploy_is_found_again_by_the_retry(world: World, spare: ModelVersion) -> None:
+    code = DEPLOY.format(handle=HANDLE, version=spare.version)
+    task = world.start(code)
+    wait_until(
+        lambda: str(spare.version) in world.controller.endpoint(HANDLE)["variants"],
+        within_s=60,
+        what="deploying",
+    )
+    task.send_signal(signal.SIGKILL)
+    task.communicate(timeout=20)
+    retry = world.start(code)
+    output, _ = retry.communicate(timeout=90)
+    assert "deployed" in output, output
+    assert world.controller.endpoint(HANDLE)["variants"][str(spare.version)]["restarts"] == 0
+    assert len([p for p in psutil.process_iter() if _serves(p, world, spare.version)]) == len(
+        world.variant_tree(spare.version)
+    )
+
+
+def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
+    world: World, spare: ModelVersion, rollout_id: str
+) -> None:
+    world.deploy(spare.version)
+    before = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
+    with world.traffic() as load:
+        world.roll_out(spare.version, rollout_id)
+        wait_until(lambda: world.weight_pct(rollout_id) == 5, within_s=30, what="the first step")
+        os.kill(world.supervisor.pid("controller"), signal.SIGKILL)
+        world.wait_for_rollout(rollout_id, within_s=150)
+    after = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
+    assert world.controller.rollout(HANDLE, rollout_id)["outcome"] == "Promoted"
+    assert after == before
+    assert (load.counts.failed, load.counts.requests > 500) == (0, True)
+    world.controller.undo(HANDLE)
+    wait_until(
+        lambda: world.controller.endpoint(HANDLE)["stable"] != spare.version, within_s=20, what="the undo"
+    )
+
+
+def test_killed_canary_is_noticed_by_no_client_and_rolled_back(
+    world: World, spare: ModelVersion, rollout_id: str
+) -> None:
+    world.deploy(spare.version)
+    stable = world.controller.endpoint(HANDLE)["stable"]
+    with world.traffic() as load:
+        world.roll_out(spare.version, rollout_id)
+        wait_until(lambda: world.weight_pct(rollout_id) == 25, within_s=90, what="the second step")
+        world.kill(world.variant_tree(spare.version))
+        world.wait_for_rollout(rollout_id, within_s=60)
+        time.sleep(2)
+    rollout = world.controller.rollout(HANDLE, rollout_id)
+    assert rollout["outcome"] == "RolledBack"
+    assert world.controller.endpoint(HANDLE)["split"]["observed"] == {str(stable): 100.0}
+    assert load.counts.failed == 0
+
+
+def test_killed_stable_is_started_again(world: World, tuned_run: DagRun) -> None:
+    stable = world.controller.endpoint(HANDLE)["stable"]
+    world.kill(world.variant_tree(stable))
+    image = (world.layout.checkout / "examples/visual_recognition/samples/seven.png").read_bytes()
+    wait_until(lambda: world.post(image).status_code == 200, within_s=40, what="an answer")
+    assert world.post(image).headers["x-taxiway-version"] == str(stable)
+
+
+def _serves(process: psutil.Process, world: World, version: int) -> bool:
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    mark = environment.get("TAXIWAY_VARIANT", "")
+    return environment.get("TAXIWAY_MODEL_VERSION") == str(version) and str(world.layout.home) in mark
