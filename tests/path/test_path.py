@@ -10,7 +10,7 @@ import pytest
 
 from taxiway.registry import models, packages, tracking
 from taxiway.settings import Settings
-from taxiway.trial.samples import find_samples
+from taxiway.trial.samples import read_images
 from taxiway.trial.services import HANDLE
 from tests.path.world import DagRun, World
 
@@ -141,7 +141,7 @@ def test_every_registered_version_finds_its_data_in_a_fresh_clone(
 def test_undo_goes_back_and_loads_nothing(world: World, first_run: DagRun, tuned_run: DagRun) -> None:
     """R66, R69."""
     before = {version: v["pid"] for version, v in world.controller.endpoint(HANDLE)["variants"].items()}
-    image = find_samples(world.layout.samples)[0].read_bytes()
+    image = read_images(world.layout.samples)[0]
     for stable in (first_run.result("train")["version"], tuned_run.result("train")["version"]):
         undone = world.controller.undo(HANDLE)
         world.wait_for_rollout(undone["id"], within_s=20)

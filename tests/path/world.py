@@ -20,7 +20,7 @@ from taxiway.settings import Settings
 from taxiway.trial.bundle import Bundle
 from taxiway.trial.layout import Layout, choose_ports
 from taxiway.trial.load import Load
-from taxiway.trial.samples import find_samples, read_images
+from taxiway.trial.samples import read_images
 from taxiway.trial.services import HANDLE, Addresses, Services
 from taxiway.trial.supervisor import Service, Supervisor
 from taxiway_serving.client import Controller
@@ -141,7 +141,7 @@ class World:
     @contextmanager
     def traffic(self, *, rate_rps: float = 50) -> Iterator[Load]:
         """Send steady traffic of real digits while the context lasts."""
-        images = read_images(find_samples(self.layout.samples))
+        images = read_images(self.layout.samples)
         log = self.layout.log(f"failed-requests-{time.time_ns()}")
         load = Load(self.addresses.endpoint, images, rate_rps=rate_rps, log=log)
         load.start()

@@ -19,6 +19,7 @@ from taxiway_serving.errors import ConflictError
 from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.routing.envoy import EnvoyRouter
+from taxiway_serving.routing.rotation import LogRotation
 from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.settings import ServingSettings
 
@@ -47,6 +48,7 @@ def wire(settings: ServingSettings) -> Parts:
         router=EnvoyRouter(settings),
         source=AttemptLog(settings.attempt_log),
         clock=time.time,
+        chores={"rotation of the access logs": LogRotation(settings).look},
     )
     commands = Commands(store=store, lock=reconciler.lock, home=settings.home, clock=time.time)
     return Parts(

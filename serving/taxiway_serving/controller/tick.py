@@ -72,12 +72,29 @@ class Reconciler:
     """Makes the world follow the store. One thread calls `tick`; others may commit to the store under `lock`."""
 
     def __init__(
-        self, *, store: Store, runtime: Runtime, router: Router, source: Source, clock: Callable[[], float]
+        self,
+        *,
+        store: Store,
+        runtime: Runtime,
+        router: Router,
+        source: Source,
+        clock: Callable[[], float],
+        chores: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
+        """Wire the parts; nothing is looked at yet.
+
+        Args:
+            store: Desired state and ledger.
+            runtime: What runs variants.
+            router: What sends them traffic.
+            source: Where evidence comes from.
+            clock: Seconds since the epoch.
+            chores: Housekeeping to do at every tick, by what it is; its trouble stops nothing else.
+        """
         self.lock = threading.RLock()
         self.world = World()
         self._store, self._runtime, self._router, self._source = store, runtime, router, source
-        self._clock = clock
+        self._clock, self._chores = clock, dict(chores or {})
         self._cursor: str | None = None
         self._published: Revision | None = None
         self._noted: dict[str, Split | None] = {}
@@ -262,6 +279,8 @@ class Reconciler:
         for variant in fleet.variants:
             if variant.wish is Wish.LEAVING:
                 self._guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant))
+        for what, chore in self._chores.items():
+            self._guarded(what, chore)
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         """Keep one endpoint's trouble from stopping the others'; the next tick tries again."""
