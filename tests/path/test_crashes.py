@@ -89,23 +89,18 @@ def test_killed_training_dies_with_its_task_and_starts_clean_in_the_retry(
     assert models.download(retry, world.settings).is_dir()
 
 
-def test_killed_deploy_is_found_again_by_the_retry(world: World, spare: ModelVersion) -> None:
-    code = DEPLOY.format(handle=HANDLE, version=spare.version)
+def test_killed_deploy_is_found_again_by_the_retry(world: World, dataset: DatasetVersion) -> None:
+    made = train(HANDLE, dataset, world.settings, params={"hidden": 72, "learning_rate": 0.004, "epochs": 8})
+    code, name = DEPLOY.format(handle=HANDLE, version=made.version), str(made.version)
     task = world.start(code)
-    wait_until(
-        lambda: str(spare.version) in world.controller.endpoint(HANDLE)["variants"],
-        within_s=60,
-        what="deploying",
-    )
+    wait_until(lambda: name in world.controller.endpoint(HANDLE)["variants"], within_s=60, what="deploying")
     task.send_signal(signal.SIGKILL)
     task.communicate(timeout=20)
-    retry = world.start(code)
-    output, _ = retry.communicate(timeout=90)
+    output, _ = world.start(code).communicate(timeout=90)
     assert "deployed" in output, output
-    assert world.controller.endpoint(HANDLE)["variants"][str(spare.version)]["restarts"] == 0
-    assert len([p for p in psutil.process_iter() if _serves(p, world, spare.version)]) == len(
-        world.variant_tree(spare.version)
-    )
+    assert world.controller.endpoint(HANDLE)["variants"][name]["restarts"] == 0
+    serving = [process for process in psutil.process_iter() if _serves(process, world, made.version)]
+    assert len(serving) == len(world.variant_tree(made.version))
 
 
 def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(

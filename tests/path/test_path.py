@@ -129,7 +129,7 @@ def test_every_registered_version_finds_its_data_in_a_fresh_clone(
     world: World, tuned_run: DagRun, tmp_path: Path
 ) -> None:
     """R15: `dvc pull` brings the data of any registered model version, byte for byte."""
-    for version in _versions(world.settings):
+    for version in {each.dataset.commit: each for each in _versions(world.settings)}.values():
         clone = tmp_path / f"clone-{version.version}"
         _run("git", "clone", "--quiet", str(world.settings.data_repository), str(clone))
         _run("git", "checkout", "--quiet", version.dataset.commit, cwd=clone)
@@ -138,15 +138,16 @@ def test_every_registered_version_finds_its_data_in_a_fresh_clone(
         assert _content(clone / version.dataset.name) == _content(trained_on)
 
 
-def test_undo_goes_back_and_loads_nothing(world: World, first_run: DagRun, tuned_run: DagRun) -> None:
+def test_undo_goes_back_and_loads_nothing(world: World, tuned_run: DagRun) -> None:
     """R66, R69."""
-    before = {version: v["pid"] for version, v in world.controller.endpoint(HANDLE)["variants"].items()}
+    endpoint = world.controller.endpoint(HANDLE)
+    before = {version: each["pid"] for version, each in endpoint["variants"].items()}
     image = read_images(world.layout.samples)[0]
-    for stable in (first_run.result("train")["version"], tuned_run.result("train")["version"]):
+    for expected in (endpoint["previous"], endpoint["stable"]):
         undone = world.controller.undo(HANDLE)
         world.wait_for_rollout(undone["id"], within_s=20)
-        assert world.post(image).headers["x-taxiway-version"] == str(stable)
-    after = {version: v["pid"] for version, v in world.controller.endpoint(HANDLE)["variants"].items()}
+        assert world.post(image).headers["x-taxiway-version"] == str(expected)
+    after = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
     assert after == before
 
 
