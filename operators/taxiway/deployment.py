@@ -28,6 +28,7 @@ Log = Callable[[str], None]
 # Between the declared rate, which must be held, and three times that rate, which must be refused fast.
 RATE_HEADROOM = 1.5
 POLL_S, ROUTED_POLL_S = 0.5, 0.1
+ROLLOUT_OPTIONS = ("shield", "alpha", "warm_s")
 PATIENCE_S = 120.0
 
 
@@ -170,7 +171,8 @@ def shift(
         handle: The handle.
         version: The deployed version.
         settings: Where everything is.
-        strategy: `{"kind": "canary"}`, `{"kind": "blue_green"}`, or with `steps` of its own.
+        strategy: `{"kind": "canary"}`, `{"kind": "blue_green"}`, or with `steps` of its own; beside them `shield`,
+            `alpha` and `warm_s` of the rollout.
         rollout_id: Name of this rollout; the same for every try of a task.
         log: Called with a line whenever the rollout moves.
 
@@ -183,24 +185,22 @@ def shift(
     model = models.get(handle, version, settings)
     code = packages.lookup(handle, "inference", settings, model.inference_digest)
     controller = _controller(settings)
-    wanted = {"id": rollout_id, "version": version, "strategy": dict(strategy)}
-    controller.start_rollout(handle, wanted | {"availability": _sla(code).availability})
-    ended = _follow(controller, handle, rollout_id, log)
-    project_aliases(handle, settings)
-    if ended["outcome"] == "RolledBack":
-        raise RolledBackError(handle, version, ended["outcome"], ended["reason"])
-    if ended["outcome"] != "Promoted":
-        raise RolloutEndedError(handle, version, ended["outcome"], ended["reason"])
-    return RolloutResult(
-        handle=handle,
-        version=version,
-        rollout_id=rollout_id,
-        outcome=ended["outcome"],
-        reason=ended["reason"],
-        previous=ended["stable"],
-        started_at_s=ended["started_at_s"],
-        ended_at_s=ended["ended_at_s"],
-    )
+    wanted = {"id": rollout_id, "version": version, "availability": _sla(code).availability}
+    controller.start_rollout(handle, wanted | _asked(strategy))
+    return _result(_follow(controller, handle, rollout_id, log), settings)
+
+
+def undo(handle: str, settings: Settings, *, log: Log = print) -> RolloutResult:
+    """Go back to the version that was live before, and follow until it is.
+
+    Raises:
+        NotFoundError: If there was none.
+        ConflictError: If a rollout is under way: abort that one.
+        RolloutEndedError: If the version before could not take the traffic.
+    """
+    controller = _controller(settings)
+    begun = controller.undo(handle)
+    return _result(_follow(controller, handle, begun["id"], log), settings)
 
 
 def project_aliases(handle: str, settings: Settings) -> None:
@@ -241,14 +241,40 @@ def _follow(controller: Controller, handle: str, rollout_id: str, log: Log) -> d
         except TransportError as exc:
             if time.monotonic() - answered_at_s > PATIENCE_S:
                 raise
-            seen = {"outcome": None, "phase": "Unknown", "reason": str(exc)}
+            seen = {"outcome": None, "phase": "Unknown", "status": "unknown", "reason": str(exc)}
         line = _line(seen)
         if line != last:
             log(line)
             last = line
-        if seen["outcome"]:
+        if seen["status"] == "ended":
             return seen
         time.sleep(POLL_S)
+
+
+def _result(ended: Mapping[str, Any], settings: Settings) -> RolloutResult:
+    """Return a rollout that promoted its version; another end is an error. MLflow's aliases follow either way."""
+    handle, version = ended["handle"], ended["version"]
+    project_aliases(handle, settings)
+    if ended["outcome"] == "RolledBack":
+        raise RolledBackError(handle, version, ended["outcome"], ended["reason"])
+    if ended["outcome"] != "Promoted":
+        raise RolloutEndedError(handle, version, ended["outcome"], ended["reason"])
+    return RolloutResult(
+        handle=handle,
+        version=version,
+        rollout_id=ended["id"],
+        outcome=ended["outcome"],
+        reason=ended["reason"],
+        previous=ended["stable"],
+        started_at_s=ended["started_at_s"],
+        ended_at_s=ended["ended_at_s"],
+    )
+
+
+def _asked(strategy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a strategy as the controller takes it: options of the rollout stand beside it, not in it."""
+    options = {name: strategy[name] for name in ROLLOUT_OPTIONS if name in strategy}
+    return options | {"strategy": {name: value for name, value in strategy.items() if name not in options}}
 
 
 def _line(seen: Mapping[str, Any]) -> str:

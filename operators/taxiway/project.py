@@ -21,6 +21,8 @@ from taxiway_serving.names import check_handle
 KINDS = ("transform", "training", "evaluation", "inference")
 REQUIRED_KINDS = ("training", "inference")
 
+MOST_AVAILABILITY = 0.999999
+
 _TABLES = frozenset({"handle", "sla", "tuning", "verification", *KINDS})
 _COMPONENT_KEYS = frozenset(
     {"command", "entry_point", "params", "source_models", "files", "group", "threads"}
@@ -44,7 +46,8 @@ class Sla:
 
     Attributes:
         p99_ms: 99th percentile of the answer time, milliseconds.
-        availability: Part of requests answered well, in (0, 1].
+        availability: Part of requests answered well, in (0, 0.999999]: a promise without any budget for errors could
+            neither be kept nor be tested.
         rate_rps: Requests per second that it must hold.
     """
 
@@ -201,7 +204,7 @@ class _Reader:
         self.unknown("tool.taxiway.sla", table, _KEYS["sla"])
         return Sla(
             p99_ms=self.number(table, "p99_ms", where, 0, 600_000),
-            availability=self.number(table, "availability", where, 0, 1),
+            availability=self.number(table, "availability", where, 0, MOST_AVAILABILITY),
             rate_rps=self.number(table, "rate_rps", where, 0, 1_000_000),
         )
 

@@ -35,12 +35,13 @@ class TrafficOperator(TaxiwayOperator):
         from taxiway.deployment import shift
 
         with refusals():
+            version = version_number(self.version)
             result = shift(
                 self.handle,
-                version_number(self.version),
+                version,
                 self.settings(),
                 strategy={"kind": self.strategy} if isinstance(self.strategy, str) else self.strategy,
-                rollout_id=task_name(provenance(context)),
+                rollout_id=f"{task_name(provenance(context))}-v{version}",
                 log=self.log.info,
             )
         for asset in self.outlets:

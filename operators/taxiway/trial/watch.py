@@ -81,7 +81,7 @@ class Watch:
     @property
     def unfinished_rollout(self) -> Mapping[str, Any] | None:
         """The rollout that is on its way, None when there is none."""
-        return next((rollout for rollout in self._rollouts.values() if rollout["outcome"] is None), None)
+        return next((rollout for rollout in self._rollouts.values() if rollout["status"] != "ended"), None)
 
     def rollout_of(self, version: int, *, since_s: float) -> Mapping[str, Any] | None:
         """Return the last rollout of a version that began after a moment."""
