@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FETCHED := $(VENV)/.fetched
 SOURCES := operators plugins serving benchmarks dags tests examples
 EXAMPLE_GROUPS := transform training inference
 PYTEST := $(BIN)/python -m pytest
@@ -29,6 +30,15 @@ $(READY): pyproject.toml serving/pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt | cut -d';' -f1)"
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e serving -e '.[dev]'
+	@touch $@
+
+# The trial's code packages have environments of their own. Fetching now what they hold is part of the installation: the
+# trial itself then needs no network. uv keeps the packages in its cache; the folder is thrown away.
+$(FETCHED): $(READY) examples/visual_recognition/pyproject.toml
+	@echo "Fetching what the example's components need"
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --target "$$scratch" -c constraints.txt \
+	  $(EXAMPLE_GROUPS:%=--group examples/visual_recognition/pyproject.toml:%)
 	@touch $@
 
 check: $(READY) ## Lint, types, import rules, dependencies, spelling
@@ -53,7 +63,7 @@ test: $(READY) ## All tests
 benchmarks: $(READY) ## What it costs: one table of figures and bars for each benchmark
 	$(BIN)/python -m benchmarks.imports
 
-trial: $(READY) ## The whole path on this machine, with a real Airflow; EXIT=1 stops by itself
+trial: $(FETCHED) ## The whole path on this machine, with a real Airflow; EXIT=1 stops by itself
 	@$(BIN)/python -m taxiway.trial $(if $(EXIT),--exit)
 
 clean-trial: ## Forget what earlier trials left
