@@ -13,8 +13,20 @@ from taxiway import deployment
 from taxiway.errors import NotReadyError
 from taxiway_serving.client import Controller
 
-ROLLOUT = {"phase": "Progressing", "outcome": None, "weight_pct": 5.0, "reason": "40 of 50 units"}
-ENDED = {"phase": "Healthy", "outcome": "Promoted", "weight_pct": 100.0, "reason": "proven"}
+ROLLOUT = {
+    "phase": "Progressing",
+    "status": "progressing",
+    "outcome": None,
+    "weight_pct": 5.0,
+    "reason": "40 of 50 units",
+}
+ENDED = {
+    "phase": "Healthy",
+    "status": "ended",
+    "outcome": "Promoted",
+    "weight_pct": 100.0,
+    "reason": "proven",
+}
 
 
 class Script:

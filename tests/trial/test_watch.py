@@ -13,8 +13,8 @@ def endpoint(
     return {"stable": stable, "rollout": rollout, "split": {"observed": observed}}
 
 
-def rollout(name: str, version: int, *, at_s: float, outcome: str | None = None) -> dict[str, Any]:
-    return {"id": name, "version": version, "started_at_s": at_s, "outcome": outcome}
+def rollout(name: str, version: int, *, at_s: float, status: str = "progressing") -> dict[str, Any]:
+    return {"id": name, "version": version, "started_at_s": at_s, "status": status}
 
 
 def look_at(*endpoints: dict[str, Any]) -> Watch:
@@ -35,7 +35,9 @@ def test_watch_notes_only_what_was_read_back() -> None:
 
 def test_watch_tells_each_new_split_once() -> None:
     told: list[Mapping[int, float]] = []
-    answers = iter([endpoint({"1": 100.0}), endpoint({"1": 100.0}), endpoint({"2": 5.0, "1": 95.0})])
+    answers = iter(
+        [endpoint({"1": 100.0}), endpoint({"2": 0.0, "1": 100.0}), endpoint({"2": 5.0, "1": 95.0})]
+    )
     watch = Watch(lambda: next(answers), on_split=told.append)
 
     for _ in range(3):
@@ -72,7 +74,7 @@ def test_watch_lists_the_weights_of_a_version_until_it_has_all_or_none() -> None
 
 def test_watch_finds_the_rollout_of_this_trial() -> None:
     watch = look_at(
-        endpoint({"2": 100.0}, rollout=rollout("old", 3, at_s=10.0, outcome="RolledBack")),
+        endpoint({"2": 100.0}, rollout=rollout("old", 3, at_s=10.0, status="ended")),
         endpoint({"2": 100.0}, rollout=rollout("new", 3, at_s=20.0)),
     )
 

@@ -16,7 +16,7 @@ import psutil
 from taxiway.trial import screen
 from taxiway.trial.console import Console
 from taxiway.trial.ending import closing, summarise
-from taxiway.trial.errors import TrialError
+from taxiway.trial.errors import StoryBrokenError, TrialError
 from taxiway.trial.layout import Layout
 from taxiway.trial.stage import Stage, clean
 from taxiway.trial.story import Story
@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.clean:
             return _clean(layout)
+        if not (layout.checkout / "dags").is_dir():
+            raise StoryBrokenError(
+                "start", f"{layout.checkout} has no dags; run the trial in the folder of the clone"
+            )
         return _Trial(layout, stops_itself=options.exit).run()
     except TaxiwayError as error:
         print(f"\nThe trial ended: {error}", file=sys.stderr)

@@ -48,7 +48,9 @@ class Stage:
         self.addresses = Addresses(ports=choose_ports(layout.ports_file))
         token = _token(layout.token_file)
         self._services = Services(layout, self.addresses, token, environment)
-        self.supervisor = Supervisor(layout.processes_file, layout.logs, say=self._say)
+        self.supervisor = Supervisor(
+            layout.processes_file, layout.logs, say=lambda what: console.event("service", what)
+        )
         self.bundle = Bundle(layout.bundle, layout.checkout)
         self.airflow = AirflowApi(self.addresses.url("airflow"))
         self.controller = Controller(self.addresses.url("controller"), token)

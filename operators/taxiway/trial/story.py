@@ -267,7 +267,9 @@ class Story:
         rollout = self._stage.watch.unfinished_rollout
         if rollout is not None:
             self._stage.controller.act(HANDLE, rollout["id"], "abort")
-            self._console.event("start", f"aborted the rollout of version {rollout['version']}")
+            self._console.event(
+                "start", f"ended the rollout of version {rollout['version']} that was interrupted"
+            )
 
     def _wait(
         self, is_done: Callable[[], bool], what: str, *, deadline_s: float = _CHAPTER_DEADLINE_S

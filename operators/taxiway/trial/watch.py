@@ -19,7 +19,7 @@ _LOOK_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The split at one moment: version to share in per cent."""
+    """The split at one moment: version to share in per cent, of those that have any."""
 
     at_s: float
     shares: Mapping[int, float]
@@ -65,7 +65,7 @@ class Watch:
         if rollout is not None:
             self._rollouts[rollout["id"]] = rollout
         if observed is not None:
-            self._note({int(version): float(share) for version, share in observed.items()})
+            self._note({int(version): float(share) for version, share in observed.items() if share > 0})
 
     def _note(self, shares: Mapping[int, float]) -> None:
         is_other = shares != self.shares
