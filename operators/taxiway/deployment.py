@@ -6,10 +6,12 @@ finds them again. The aliases `champion` and `previous` in MLflow follow what th
 
 import dataclasses
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taxiway.champion import project_aliases
 from taxiway.errors import (
     NotReadyError,
     RolledBackError,
@@ -27,6 +29,7 @@ from taxiway_serving.names import HEADER_VERSION, READY_PATH
 Log = Callable[[str], None]
 # Between the declared rate, which must be held, and three times that rate, which must be refused fast.
 RATE_HEADROOM = 1.5
+MOST_RPS = 1e6
 POLL_S, ROUTED_POLL_S = 0.5, 0.1
 ROLLOUT_OPTIONS = ("shield", "alpha", "warm_s")
 PATIENCE_S = 120.0
@@ -112,7 +115,7 @@ def deploy(
         "python": str(ready.python),
         "model_dir": str(models.download(model, settings)),
         "ready_deadline_s": ready_deadline_s,
-        "max_rps": _sla(code).rate_rps * RATE_HEADROOM,
+        "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
     }
     controller = _controller(settings)
     controller.deploy(handle, version, spec)
@@ -199,16 +202,8 @@ def undo(handle: str, settings: Settings, *, log: Log = print) -> RolloutResult:
         RolloutEndedError: If the version before could not take the traffic.
     """
     controller = _controller(settings)
-    begun = controller.undo(handle)
+    begun = controller.undo(handle, f"undo-{uuid.uuid4()}")
     return _result(_follow(controller, handle, begun["id"], log), settings)
-
-
-def project_aliases(handle: str, settings: Settings) -> None:
-    """Make the aliases `champion` and `previous` in MLflow say what the controller's ledger says is live."""
-    endpoint = _controller(settings).endpoint(handle)
-    for alias, key in ((models.CHAMPION, "stable"), (models.PREVIOUS, "previous")):
-        if endpoint[key] is not None:
-            models.set_alias(handle, alias, endpoint[key], settings)
 
 
 def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> None:

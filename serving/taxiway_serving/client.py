@@ -102,9 +102,14 @@ class Controller:
         """Do `promote`, `promote-full`, `abort`, `pause` or `resume` to a rollout."""
         return self._call("POST", f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}")
 
-    def undo(self, handle: str) -> dict[str, Any]:
-        """Go back to the version that was live before."""
-        return self._call("POST", f"/v1/endpoints/{handle}/undo")
+    def undo(self, handle: str, undo_id: str) -> dict[str, Any]:
+        """Go back to the version that was live before.
+
+        Args:
+            handle: Endpoint.
+            undo_id: The caller's name for this undo; asked again with it, the same undo is returned.
+        """
+        return self._call("POST", f"/v1/endpoints/{handle}/undo", {"id": undo_id})
 
     def ledger(self, handle: str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Return history from a place on, in order."""

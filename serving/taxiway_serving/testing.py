@@ -216,6 +216,12 @@ class FakeSource:
         """Let an attempt happen that nobody will ever know of."""
         self._events.append(None)
 
+    def end(self) -> str:
+        """Return the cursor behind the last attempt. See `Source.end`."""
+        if not self.is_reachable:
+            raise TransportError("fake source", "a test made it unreachable")
+        return str(len(self._events))
+
     def read(self, cursor: str) -> Batch:
         """Return what was added since. See `Source.read`."""
         if not self.is_reachable:

@@ -117,7 +117,7 @@ def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
     assert world.controller.rollout(HANDLE, rollout_id)["outcome"] == "Promoted"
     assert after == before
     assert (load.counts.failed, load.counts.requests > 500) == (0, True)
-    world.controller.undo(HANDLE)
+    world.controller.undo(HANDLE, f"undo-{rollout_id}")
     wait_until(
         lambda: world.controller.endpoint(HANDLE)["stable"] != spare.version, within_s=20, what="the undo"
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_undo_goes_back_and_loads_nothing(world: World, tuned_run: DagRun) -> No
     before = {version: each["pid"] for version, each in endpoint["variants"].items()}
     image = read_images(world.layout.samples)[0]
     for expected in (endpoint["previous"], endpoint["stable"]):
-        undone = world.controller.undo(HANDLE)
+        undone = world.controller.undo(HANDLE, f"undo-{time.time_ns()}")
         world.wait_for_rollout(undone["id"], within_s=20)
         assert world.post(image).headers["x-taxiway-version"] == str(expected)
     after = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}

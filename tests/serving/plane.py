@@ -28,6 +28,7 @@ class Plane:
 
     Attributes:
         fails: Which requests which version fails; the traffic of `tick` asks it.
+        was_bad_from_its_first_request: Whether a test let the candidate fail before it had traffic.
     """
 
     def __init__(self, home: Path, *, applies_at_once: bool = True) -> None:
@@ -40,6 +41,7 @@ class Plane:
         )
         self.fails: Fails = _never
         self.requests = 0
+        self.was_bad_from_its_first_request = False
         self.store = SqlStore(f"sqlite:///{home / 'controller.db'}")
         self.restart()
 

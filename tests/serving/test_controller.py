@@ -119,7 +119,7 @@ def test_candidate_that_never_starts_takes_no_traffic(plane: Plane) -> None:
     plane.runtime.break_(VariantId(handle=HANDLE, version=2))
     plane.deploy(2)
     plane.roll_out(2)
-    plane.tick(200, requests=10)
+    plane.tick(320, requests=10)
     state = plane.rollout("to-2").state
     assert state.status is Status.ENDED
     assert state.outcome is Outcome.ABORTED
@@ -206,6 +206,93 @@ def test_crash_between_commit_and_act_is_made_up_for(plane: Plane, monkeypatch: 
     assert plane.stable == 2
 
 
+def test_abort_before_traffic_lets_the_candidate_go(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.deploy(2)
+    plane.roll_out(2)
+    plane.commands.act(HANDLE, "to-2", "abort", actor="ann")
+    plane.tick(70)
+    assert plane.phase(2) == "stopped"
+
+
+def test_variant_that_no_rollout_takes_up_is_stopped_in_the_end(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.deploy(2)
+    plane.tick(3)
+    plane.runtime.step(4000)
+    plane.tick(4)
+    assert (plane.phase(1), plane.phase(2)) == ("ready", "stopped")
+
+
+def test_last_variant_leaves_the_gateway_before_its_process_ends(plane: Plane) -> None:
+    plane.deploy(1)
+    plane.tick(3)
+    plane.commands.retire(HANDLE, 1, actor="ann")
+    plane.tick()
+    plane.restart()
+    plane.tick(4)
+    assert plane.router.running.routes == ()
+    assert plane.phase(1) == "stopped"
+
+
+def test_failed_variant_that_is_deployed_again_starts_again(plane: Plane) -> None:
+    variant = VariantId(handle=HANDLE, version=1)
+    plane.deploy(1)
+    plane.tick(3)
+    plane.runtime.kill(variant)
+    plane.runtime.step()
+    plane.deploy(1)
+    plane.tick(3)
+    assert plane.phase(1) == "ready"
+
+
+def test_version_that_may_be_gone_back_to_cannot_change_its_content(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.go_live(2)
+    with pytest.raises(ConflictError, match="another content"):
+        plane.commands.deploy(plane.spec(1, CODE="other"), actor="ann")
+
+
+def test_undo_with_the_same_id_is_one_undo(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.go_live(2)
+    for _ in range(2):
+        plane.commands.undo(HANDLE, actor="ann", rollout_id="once")
+        plane.tick(4, requests=10)
+    assert plane.stable == 1
+
+
+def test_restarted_controller_does_not_read_what_nobody_waits_for(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.tick(20, requests=50)
+    plane.restart()
+    plane.tick()
+    assert plane.reconciler.world.attempts == ()
+    assert plane.reconciler.world.cursor == plane.source.end()
+
+
+def test_units_are_forgotten_when_their_rollout_has_ended(plane: Plane) -> None:
+    plane.go_live(1)
+    plane.fails = _fails_half_of(2)  # type: ignore[assignment]
+    plane.deploy(2)
+    plane.roll_out(2)
+    plane.tick(30, requests=100)
+    units = [attempt.unit for attempt in plane.source.read("").attempts]
+    assert plane.rollout("to-2").state.total.bad_canary > 0
+    assert plane.store.marked("to-2", units) == {}
+
+
+def test_incident_at_low_traffic_is_not_the_canarys_fault(plane: Plane) -> None:
+    """One request at a look, and every third fails on both versions."""
+    plane.go_live(1)
+    plane.deploy(2)
+    plane.tick(3)
+    plane.roll_out(2)
+    plane.fails = lambda _version, number: number % 3 == 0
+    plane.tick(300, requests=1)
+    assert plane.rollout("to-2").state.outcome is not Outcome.ROLLED_BACK
+
+
 events = st.lists(
     st.sampled_from(
         [
@@ -249,6 +336,8 @@ def test_no_order_of_events_routes_to_nothing_or_promotes_a_bad_version(
     state = plane.rollout("to-2").state
     assert state.status is Status.ENDED
     assert plane.stable == (2 if state.outcome is Outcome.PROMOTED else 1)
+    if plane.was_bad_from_its_first_request:
+        assert state.outcome is not Outcome.PROMOTED
     assert plane.router.observed(HANDLE) == Split.whole(plane.stable or 0)
 
 
@@ -283,6 +372,7 @@ def _happen(plane: Plane, event: str) -> None:
         case "abort":
             plane.commands.act(HANDLE, "to-2", "abort", actor="ann")
         case "bad":
+            plane.was_bad_from_its_first_request |= plane.rollout("to-2").state.weight_pct == 0
             plane.fails = _fails_half_of(2)  # type: ignore[assignment]
 
 

@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
 
 from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
+from taxiway_serving.controller.main import ensure_token, only_controller_of
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,
@@ -128,3 +130,22 @@ def test_client_reports_variant_that_missed_its_deadline_with_its_log(
 def test_client_says_that_a_controller_is_away() -> None:
     with pytest.raises(TransportError, match="trying again is safe"):
         Controller("http://127.0.0.1:1", TOKEN, timeout_s=1).endpoints()
+
+
+def test_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "token"
+    assert ensure_token(path) == ensure_token(path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_empty_token_file_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch()
+    with pytest.raises(InvalidSpecError, match="remove it"):
+        ensure_token(path)
+
+
+def test_second_controller_of_a_home_is_refused(tmp_path: Path) -> None:
+    with only_controller_of(tmp_path), pytest.raises(ConflictError), only_controller_of(tmp_path):
+        pass

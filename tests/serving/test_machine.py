@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxiway_serving.answers import Answer
+from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.rollout.machine import (
     Decision,
     Observation,
@@ -31,8 +32,8 @@ from taxiway_serving.statistics.label import Counts
 from taxiway_serving.strategies import plan
 
 GOOD = Observation(candidate=Answer.YES, applied=Answer.YES, evidence=Answer.YES)
-HEALTHY = Counts(canary=30, control=70, fresh=30)
-BROKEN = Counts(canary=30, control=70, bad_canary=15, fresh=30)
+HEALTHY = Counts(canary=30, control=70, fresh=30, requests=30)
+BROKEN = Counts(canary=30, control=70, bad_canary=15, fresh=30, requests=30)
 
 
 def _spec(**options: Any) -> RolloutSpec:
@@ -101,7 +102,7 @@ def test_first_deployment_takes_all_traffic_at_once() -> None:
 
 
 def test_first_deployment_that_fails_keeps_traffic_for_want_of_an_older_one() -> None:
-    bad = Counts(canary=50, bad_canary=40, fresh=50)
+    bad = Counts(canary=50, bad_canary=40, fresh=50, requests=50)
     decisions, _ = _run(_spec(version=1), None, [GOOD] + [replace(GOOD, interval=bad)] * 3)
     state = decisions[-1].state
     assert (state.outcome, state.weight_pct) == (Outcome.ABORTED, 100)
@@ -110,17 +111,67 @@ def test_first_deployment_that_fails_keeps_traffic_for_want_of_an_older_one() ->
 
 def test_candidate_that_is_never_ready_ends_without_traffic() -> None:
     starting = Observation(candidate=Answer.UNKNOWN, applied=Answer.YES, evidence=Answer.YES)
-    decisions, _ = _run(_spec(), 1, [starting] * 5, every_s=60)
+    decisions, _ = _run(_spec(), 1, [starting] * 8, every_s=60)
     assert _weights(decisions) == [0]
     assert decisions[-1].state.outcome is Outcome.ABORTED
 
 
 def test_blue_green_is_guarded_at_full_traffic_by_the_budget() -> None:
-    bad = Counts(canary=50, bad_canary=20, fresh=50)
+    bad = Counts(canary=50, bad_canary=20, fresh=50, requests=50)
     looks = [GOOD] * 4 + [replace(GOOD, interval=bad)] * 2
     decisions, _ = _run(_spec(strategy="blue_green"), 1, looks)
-    assert _weights(decisions) == [0, 100, 0]
+    assert _weights(decisions) == [100, 0]
     assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
+
+
+def test_pause_step_waits_for_resume_and_goes_on() -> None:
+    steps = {"kind": "canary", "steps": [{"setWeight": 5}, {"pause": {}}, {"setWeight": 100}, {"pause": {}}]}
+    spec = spec_from_json({"id": "r1", "handle": "digits", "version": 2, "strategy": steps})
+    decisions, plan_ = _run(spec, 1, [GOOD] * 6)
+    state = decisions[-1].state
+    assert (state.status, state.weight_pct) == (Status.PAUSED, 5)
+    for weight in (100, 100):
+        state = act(plan_, state, "resume", actor="someone", now_s=20)
+        for now_s in (21, 22, 23):
+            state = advance(spec, plan_, state, GOOD, now_s).state
+        assert state.weight_pct == weight
+    assert state.outcome is Outcome.PROMOTED
+
+
+def test_candidate_that_died_between_two_looks_is_rolled_back() -> None:
+    looks = [GOOD] * 3 + [replace(GOOD, restarts=1)]
+    decisions, _ = _run(_spec(), 1, looks)
+    assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
+
+
+def test_refused_split_says_why_and_pauses_after_a_while() -> None:
+    refused = replace(GOOD, applied=Answer.NO, rejection="no such cluster")
+    decisions, _ = _run(_spec(), 1, [GOOD] + [refused] * 8, every_s=60)
+    assert "no such cluster" in decisions[2].state.reason
+    assert decisions[-1].state.status is Status.PAUSED
+
+
+def test_blue_green_without_traffic_is_not_promoted() -> None:
+    decisions, _ = _run(_spec(strategy="blue_green"), 1, [GOOD] * 60)
+    assert decisions[-1].state.outcome is None
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"setWeight": None},
+        {"setWeight": True},
+        {"analysis": {"deadline_s": None}},
+        {"analysis": {"units": float("nan")}},
+        {"bake": None},
+        {"pause": {"duration_s": "long"}},
+    ],
+    ids=str,
+)
+def test_step_of_a_wrong_kind_is_a_fault(step: dict[str, Any]) -> None:
+    steps = [step, {"setWeight": 100}]
+    with pytest.raises(InvalidSpecError, match="step 1"):
+        spec_from_json({"id": "r", "handle": "digits", "version": 2, "strategy": {"steps": steps}})
 
 
 answers = st.sampled_from(Answer)

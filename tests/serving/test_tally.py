@@ -26,14 +26,14 @@ def _attempt(unit: str, assigned: int, *, status: int = 200, **options: Any) -> 
 
 def test_tally_counts_units_by_assigned_arm() -> None:
     attempts = [_attempt("user:a", 2), _attempt("user:a", 2), _attempt("user:b", 1), _attempt("request:c", 1)]
-    assert tally(attempts, candidate=2, known={}).counts == Counts(canary=1, control=2, fresh=1)
+    assert tally(attempts, candidate=2, known={}).counts == Counts(canary=1, control=2, fresh=1, requests=2)
 
 
 def test_tally_blames_candidate_for_request_that_stable_answered() -> None:
     failed = _attempt("user:a", 2, status=500, at_s=11.0)
     rescued = _attempt("user:a", 2, answered=1, number=2)
     counted = tally([failed, rescued], candidate=2, known={})
-    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=1)
+    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=1, requests=1)
     assert counted.first_bad_at_s == 11.0
     assert counted.marks == (("user:a", True),)
 
@@ -49,7 +49,7 @@ def test_tally_counts_first_bad_event_of_a_unit_only() -> None:
 
 def test_tally_counts_known_good_unit_at_risk_but_not_fresh() -> None:
     counted = tally([_attempt("user:a", 2, status=0, answered=None)], candidate=2, known={"user:a": False})
-    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=0)
+    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=0, requests=1)
 
 
 def test_tally_forgets_good_requests_that_have_no_user() -> None:
@@ -64,3 +64,16 @@ def test_pinned_earlier_and_abandoned_attempts_are_no_evidence() -> None:
     attempts = (chosen, earlier, other, given_up)
     assert not any(concerns(attempt, versions=(2, 1), since_s=5.0) for attempt in attempts)
     assert concerns(_attempt("user:d", 1), versions=(2, 1), since_s=5.0)
+
+
+def test_client_that_was_kept_waiting_and_gave_up_speaks_against_the_version() -> None:
+    hung = _attempt("user:a", 2, status=0, duration_ms=5000.0)
+    assert concerns(hung, versions=(2, 1), since_s=5.0)
+    assert tally([hung], candidate=2, known={}).counts.bad_canary == 1
+
+
+def test_tally_counts_requests_up_to_the_first_bad_one() -> None:
+    attempts = [_attempt("user:a", 2), _attempt("user:a", 2, status=500), _attempt("user:a", 2, status=500)]
+    assert tally(attempts, candidate=2, known={}).counts == Counts(
+        canary=1, bad_canary=1, fresh=1, requests=2
+    )

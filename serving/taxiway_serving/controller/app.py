@@ -61,6 +61,13 @@ class RolloutBody(BaseModel):
     warm_s: float | None = None
 
 
+class UndoBody(BaseModel):
+    """The caller's name for an undo."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the interface speaks for."""
@@ -95,7 +102,8 @@ def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> Fa
 
     @app.middleware("http")
     async def limit_body(request: Request, call_next: Any) -> Any:
-        if int(request.headers.get("content-length") or 0) > MOST_BODY_BYTES:
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
             return _answer(413, "TooLarge", f"a body has at most {MOST_BODY_BYTES} bytes")
         return await call_next(request)
 
@@ -117,7 +125,7 @@ def _authenticated(parts: Parts) -> Callable[..., str]:
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> str:
         token = given.credentials if given else ""
-        if not secrets.compare_digest(token.encode(), parts.token.encode()):
+        if given is None or not secrets.compare_digest(token.encode(), parts.token.encode()):
             raise AuthenticationError(str(request.url))
         return request.headers.get("x-taxiway-actor", "api")[:250]
 
@@ -151,9 +159,11 @@ def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
         return {"entries": [entry.to_json() for entry in entries]}
 
     @app.post("/v1/endpoints/{handle}/undo")
-    def undo(handle: str, who: str = actor) -> dict[str, Any]:
-        """Go back to the version that was live before."""
-        return views.rollout_view(parts.commands.undo(check_handle(handle), actor=who), parts.clock())
+    def undo(handle: str, body: UndoBody | None = None, who: str = actor) -> dict[str, Any]:
+        """Go back to the version that was live before; the same id again is the same undo."""
+        rollout_id = body.id if body else None
+        undone = parts.commands.undo(check_handle(handle), actor=who, rollout_id=rollout_id)
+        return views.rollout_view(undone, parts.clock())
 
 
 def _add_variant_routes(app: FastAPI, parts: Parts) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from taxiway_serving.controller.ordering import endpoint_after
+from taxiway_serving.controller.ordering import endpoint_after, retirements
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
 from taxiway_serving.ledger.store import Change, Endpoint, Note, Rollout, Store, Variant, Wish
 from taxiway_serving.rollout.machine import begin
@@ -21,6 +21,9 @@ from taxiway_serving.rollout.steps import RolloutSpec, step_to_json
 from taxiway_serving.rollout.verbs import act
 from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.strategies import plan
+
+UNUSED_S = 3600.0
+"""A variant that no rollout takes up by then is stopped: its verification failed, or its DAG run was given up."""
 
 
 class Commands:
@@ -34,7 +37,8 @@ class Commands:
 
         Raises:
             InvalidSpecError: If it names files outside the controller's home, or files that do not exist.
-            ConflictError: If that version is live with another content: a version is never ambiguous.
+            ConflictError: If that version is live, was live last or is being rolled out, with another content: a
+                version is never ambiguous.
         """
         _check_files(spec, self._home)
         with self._lock:
@@ -42,19 +46,26 @@ class Commands:
             known = fleet.variant(spec.handle, spec.version)
             is_same = known is not None and VariantSpec.from_json(known.spec).digest() == spec.digest()
             endpoint = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
-            if known and not is_same and endpoint.split and spec.version in endpoint.split.parts:
+            is_needed = _is_needed(spec.version, endpoint, fleet.active(spec.handle))
+            if known and not is_same and is_needed:
                 next_step = "register a new model version and deploy that one"
                 raise ConflictError(
                     f"{spec.handle}/{spec.version}", "is live with another content", next_step
                 )
-            if known and is_same and known.wish is Wish.RUNNING and known.retire_at_s is None:
-                return
-            wanted = Variant(handle=spec.handle, version=spec.version, spec=spec.to_json())
-            if known and is_same and known.wish is Wish.RUNNING:
-                wanted = replace(known, retire_at_s=None)
+            runs = known is not None and is_same and known.wish is Wish.RUNNING
+            wanted = Variant(
+                handle=spec.handle,
+                version=spec.version,
+                spec=spec.to_json(),
+                retire_at_s=None if is_needed else now_s + UNUSED_S,
+                host=known.host if known and runs else "",
+                port=known.port if known and runs else 0,
+                asked_at_s=now_s,
+            )
             body = {"version": spec.version, "model": spec.model}
             note = _note(now_s, spec.handle, "deployed", actor, "asked to run", body)
-            self._store.commit(Change(endpoints=(endpoint,), variants=(wanted,), notes=(note,)))
+            notes = () if runs else (note,)
+            self._store.commit(Change(endpoints=(endpoint,), variants=(wanted,), notes=notes))
 
     def retire(self, handle: str, version: int, *, actor: str) -> None:
         """Want a variant to go, as soon as it has no traffic.
@@ -74,7 +85,8 @@ class Commands:
                 raise ConflictError(
                     f"{handle}/{version}", "has traffic or a rollout", "roll out another version first"
                 )
-            if variant.retire_at_s is not None or variant.wish is not Wish.RUNNING:
+            is_going = variant.retire_at_s is not None and variant.retire_at_s <= now_s
+            if is_going or variant.wish is not Wish.RUNNING:
                 return
             note = _note(now_s, handle, "retired", actor, "asked to go", {"version": version})
             self._store.commit(Change(variants=(replace(variant, retire_at_s=now_s),), notes=(note,)))
@@ -132,15 +144,28 @@ class Commands:
             state = act(rollout.plan, rollout.state, verb, actor=actor, now_s=now_s)
             if state == rollout.state:
                 return rollout
-            after = replace(rollout, state=state)
-            endpoint = endpoint_after(self._store.fleet().endpoint(handle) or Endpoint(handle=handle), after)
+            after, fleet = replace(rollout, state=state), self._store.fleet()
+            endpoint = endpoint_after(fleet.endpoint(handle) or Endpoint(handle=handle), after)
+            leaving = retirements(after, now_s)
+            variants = tuple(
+                replace(variant, retire_at_s=leaving[variant.handle, variant.version])
+                for variant in fleet.variants
+                if (variant.handle, variant.version) in leaving
+            )
             body = {"rollout": rollout_id, "verb": verb, "state": state.to_json()}
             note = _note(now_s, handle, "verb", actor, state.reason, body)
-            self._store.commit(Change(endpoints=(endpoint,), rollouts=(after,), notes=(note,)))
+            self._store.commit(
+                Change(endpoints=(endpoint,), variants=variants, rollouts=(after,), notes=(note,))
+            )
             return after
 
     def undo(self, handle: str, *, actor: str, rollout_id: str | None = None) -> Rollout:
         """Go back to the version that was live before, by a rollout of one step.
+
+        Args:
+            handle: Endpoint.
+            actor: Who says so.
+            rollout_id: The caller's name for this undo: asking twice with one id is asking once. None makes one up.
 
         Raises:
             NotFoundError: If the handle has no earlier version.
@@ -148,6 +173,9 @@ class Commands:
         """
         with self._lock:
             endpoint = self._store.fleet().endpoint(handle)
+            known = self._store.rollout(rollout_id) if rollout_id else None
+            if known and known.spec.handle == handle:
+                return known
             if endpoint is None or endpoint.previous is None:
                 raise NotFoundError("earlier version of", handle, "there is nothing to undo")
             spec = RolloutSpec(
@@ -159,6 +187,12 @@ class Commands:
                 shield=endpoint.shield,
             )
             return self.start(spec)
+
+
+def _is_needed(version: int, endpoint: Endpoint, rollout: Rollout | None) -> bool:
+    """Return whether a version is live, may be gone back to, or is being rolled out."""
+    wanted = (endpoint.stable, endpoint.previous, rollout.spec.version if rollout else None)
+    return version in wanted
 
 
 def _begun(spec: RolloutSpec, endpoint: Endpoint, now_s: float) -> Rollout:

@@ -4,10 +4,11 @@ import fcntl
 import logging
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -15,13 +16,15 @@ import uvicorn
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.tick import Reconciler
-from taxiway_serving.errors import ConflictError
+from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.rotation import LogRotation
 from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.settings import ServingSettings
+
+TOKEN_LENGTH = 32
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +65,33 @@ def wire(settings: ServingSettings) -> Parts:
 
 
 def ensure_token(path: Path) -> str:
-    """Return the token that callers must show; make one, readable by its owner alone, where there is none."""
+    """Return the token that callers must show; make one, readable by its owner alone, where there is none.
+
+    Raises:
+        InvalidSpecError: If the file holds no token: with an empty one, everybody would be let in.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        token = secrets.token_urlsafe(32)
-        file.write(token)
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        _write_token(path)
+    token = path.read_text().strip()
+    if len(token) < TOKEN_LENGTH:
+        fault = f"{path} holds {len(token)} characters, {TOKEN_LENGTH} are needed; remove it, and a new one is made"
+        raise InvalidSpecError((fault,), "token")
     return token
+
+
+def _write_token(path: Path) -> None:
+    """Write a token beside its place, and link it there: whoever is first wins, and nobody sees half of it."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(TOKEN_LENGTH))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
 
 
 @contextmanager

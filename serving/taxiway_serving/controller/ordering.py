@@ -47,6 +47,11 @@ def located(variant: Variant, states: States) -> Variant:
     return replace(variant, host=seen.host, port=seen.port)
 
 
+def is_older(seen: VariantState, wanted: Variant) -> bool:
+    """Return whether what is seen of a variant is from before it was asked for (once more)."""
+    return seen.since_s < wanted.asked_at_s
+
+
 def table_of(fleet: Fleet, states: States) -> Table:
     """Return the whole routing table that the desired state asks for.
 
@@ -107,3 +112,14 @@ def may_leave(
         and not is_candidate
         and drained is Answer.YES
     )
+
+
+def retirements(rollout: Rollout, now_s: float) -> dict[tuple[str, int], float | None]:
+    """Return when which variant may go, after a rollout's new state: None keeps it; empty while it runs."""
+    spec, state = rollout.spec, rollout.state
+    if state.status is not Status.ENDED:
+        return {}
+    has_traffic = state.outcome is Outcome.PROMOTED or (state.stable is None and state.weight_pct > 0)
+    gone, stays = (state.stable, spec.version) if has_traffic else (spec.version, state.stable)
+    kept: dict[tuple[str, int], float | None] = {(spec.handle, stays): None} if stays else {}
+    return kept | ({(spec.handle, gone): now_s + spec.warm_s} if gone and gone != stays else {})

@@ -14,21 +14,29 @@ from functools import partial
 from typing import Any
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.controller.ordering import endpoint_after, located, may_leave, table_of
+from taxiway_serving.controller.ordering import (
+    endpoint_after,
+    is_older,
+    located,
+    may_leave,
+    retirements,
+    table_of,
+)
 from taxiway_serving.controller.tally import Tally, concerns, tally
 from taxiway_serving.errors import TaxiwayError, TransportError
 from taxiway_serving.evidence.source import Attempt, Source
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.machine import Decision, Observation, advance
-from taxiway_serving.rollout.state import Outcome, Status
+from taxiway_serving.rollout.state import Status, Verdict
 from taxiway_serving.routing.router import Revision, Router
 from taxiway_serving.runtimes.runtime import Runtime, VariantSpec, VariantState
 from taxiway_serving.split import Split
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE_S = 10.0
+STOP_GRACE_S = 3.0
+"""A variant that is stopped has no request under way; what is long here, the guards of all handles wait for."""
 MOST_READS_PER_TICK = 50
 
 
@@ -110,13 +118,14 @@ class Reconciler:
             if change != Change():
                 self._store.commit(change)
             self._cursor = self.world.cursor
+            self._noted |= self.world.splits
             fleet = self._store.fleet()
         self._act(fleet)
 
     # Observe
 
     def _look(self, fleet: Fleet) -> World:
-        attempts, cursor, evidence = self._read(self._cursor if self._cursor is not None else fleet.cursor)
+        attempts, cursor, evidence = self._read(fleet)
         splits: dict[str, Split | None] = {}
         for endpoint in fleet.endpoints:
             try:
@@ -132,13 +141,14 @@ class Reconciler:
             cursor=cursor,
         )
 
-    def _read(self, cursor: str) -> tuple[list[Attempt], str, Answer]:
+    def _read(self, fleet: Fleet) -> tuple[list[Attempt], str, Answer]:
         attempts: list[Attempt] = []
-        evidence = Answer.YES
+        cursor, evidence = self._cursor or "", Answer.YES
         try:
+            cursor = self._begin(fleet) if self._cursor is None else cursor
             for _ in range(MOST_READS_PER_TICK):
                 batch = self._source.read(cursor)
-                attempts += batch.attempts
+                attempts += batch.attempts if fleet.rollouts else ()
                 cursor = batch.cursor
                 evidence = evidence if batch.is_complete else Answer.UNKNOWN
                 if not batch.has_more:
@@ -147,6 +157,10 @@ class Reconciler:
         except TransportError as error:
             self._trouble.tell("evidence", error)
         return attempts, cursor, Answer.UNKNOWN
+
+    def _begin(self, fleet: Fleet) -> str:
+        """Return where a controller that has just started reads on; with no rollout, nobody waits for the past."""
+        return fleet.cursor if fleet.rollouts else self._source.end()
 
     # Decide
 
@@ -169,13 +183,14 @@ class Reconciler:
             rollouts.append(after)
             endpoints.append(endpoint)
             notes.append(self._decision_note(rollout, seen, decision, endpoint, now_s))
-            retiring |= _retirements(after, now_s)
+            retiring |= retirements(after, now_s)
         return Change(
             endpoints=tuple(endpoints),
             variants=tuple(self._changed_variants(fleet, retiring, now_s)),
             rollouts=tuple(rollouts),
             notes=tuple(notes),
             marks=tuple(marks),
+            forgotten=tuple(each.spec.id for each in rollouts if each.state.status is Status.ENDED),
             cursor=self.world.cursor if rollouts or marks else None,
         )
 
@@ -208,17 +223,22 @@ class Reconciler:
         endpoint = fleet.endpoint(handle)
         wanted = endpoint.split if endpoint else None
         applied = Answer.of(self.world.splits[handle] == wanted if handle in self.world.splits else None)
+        candidate = VariantId(handle=handle, version=rollout.spec.version)
+        seen = self.world.variants.get(candidate)
         return Observation(
-            candidate=self._health(VariantId(handle=handle, version=rollout.spec.version)),
+            candidate=self._health(fleet, candidate),
             applied=applied,
             evidence=self.world.evidence,
             interval=counted.counts,
             first_bad_at_s=counted.first_bad_at_s,
+            restarts=seen.restarts if seen else 0,
+            rejection=self._router.rejection(self._published) if self._published else None,
         )
 
-    def _health(self, variant: VariantId) -> Answer:
+    def _health(self, fleet: Fleet, variant: VariantId) -> Answer:
         state = self.world.variants.get(variant)
-        if state is not None and state.phase == "failed":
+        wanted = fleet.variant(variant.handle, variant.version)
+        if state is not None and state.phase == "failed" and not (wanted and is_older(state, wanted)):
             return Answer.NO
         if state is None or state.phase != "ready":
             return Answer.UNKNOWN
@@ -230,7 +250,7 @@ class Reconciler:
             handle = endpoint.handle
             if handle not in self.world.splits or self._noted.get(handle) == self.world.splits[handle]:
                 continue
-            self._noted[handle] = seen = self.world.splits[handle]
+            seen = self.world.splits[handle]
             body = {"observed": seen.to_json() if seen else None}
             notes.append(
                 Note(
@@ -242,17 +262,20 @@ class Reconciler:
     def _decision_note(
         self, rollout: Rollout, seen: Observation, decision: Decision, endpoint: Endpoint, now_s: float
     ) -> Note:
-        observed = self.world.splits.get(rollout.spec.handle)
         body: dict[str, Any] = {
             "rollout": rollout.spec.id,
             "version": rollout.spec.version,
             "verdict": decision.verdict.value,
             "step": decision.state.step,
-            "split": endpoint.split.to_json() if endpoint.split else None,
-            "observed": observed.to_json() if observed else None,
             "look": seen.to_json(),
-            "evidence": [reading.to_json() for reading in decision.readings],
         }
+        if decision.verdict is not Verdict.HOLD:
+            observed = self.world.splits.get(rollout.spec.handle)
+            body |= {
+                "split": endpoint.split.to_json() if endpoint.split else None,
+                "observed": observed.to_json() if observed else None,
+                "evidence": [reading.to_json() for reading in decision.readings],
+            }
         return Note(
             at_s=now_s,
             handle=rollout.spec.handle,
@@ -276,9 +299,9 @@ class Reconciler:
             if variant.wish is Wish.RUNNING:
                 self._guarded(f"start of {variant.handle}/{variant.version}", partial(self._ensure, variant))
         self._guarded("routing table", partial(self._publish, fleet))
-        for variant in fleet.variants:
-            if variant.wish is Wish.LEAVING:
-                self._guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant))
+        # One at a time: while a process is waited for, no guard looks.
+        for variant in [each for each in fleet.variants if each.wish is Wish.LEAVING][:1]:
+            self._guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant, fleet))
         for what, chore in self._chores.items():
             self._guarded(what, chore)
 
@@ -292,6 +315,11 @@ class Reconciler:
             self._trouble.clear(what)
 
     def _ensure(self, variant: Variant) -> None:
+        name = VariantId(handle=variant.handle, version=variant.version)
+        seen = self.world.variants.get(name)
+        if seen is not None and seen.phase == "failed" and is_older(seen, variant):
+            # Asked for once more: what failed before, and may still run, gives way to a fresh start.
+            self._runtime.stop(name, grace_s=STOP_GRACE_S)
         self._runtime.ensure(VariantSpec.from_json(variant.spec))
 
     def _publish(self, fleet: Fleet) -> None:
@@ -299,16 +327,19 @@ class Reconciler:
         revision = table.revision()
         if revision == self._published and self._router.applied(revision) is not Answer.NO:
             return
-        if not table.routes and self._published is None:
+        is_live = any(endpoint.split for endpoint in fleet.endpoints)
+        if not table.routes and (is_live or not fleet.endpoints):
+            # A store that knows no endpoint says nothing about what the gateway should forget.
             return
-        self._published = self._router.publish(table, allow_empty=not fleet.endpoints)
+        self._published = self._router.publish(table, allow_empty=not is_live)
         rejection = self._router.rejection(self._published)
         if rejection and self._refused != revision:
             self._refused = revision
             log.error("the gateway refused table %s and keeps the one before: %s", revision, rejection)
 
-    def _stop(self, variant: Variant) -> None:
-        if self._published is None or self._router.applied(self._published) is not Answer.YES:
+    def _stop(self, variant: Variant, fleet: Fleet) -> None:
+        wanted = table_of(fleet, self.world.variants).revision()
+        if self._router.applied(wanted) is not Answer.YES:
             return
         self._runtime.stop(VariantId(handle=variant.handle, version=variant.version), grace_s=STOP_GRACE_S)
         note = Note(
@@ -324,15 +355,3 @@ class Reconciler:
             if current and current.wish is Wish.LEAVING:
                 gone = replace(current, wish=Wish.STOPPED, host="", port=0)
                 self._store.commit(Change(variants=(gone,), notes=(note,)))
-
-
-def _retirements(rollout: Rollout, now_s: float) -> dict[tuple[str, int], float | None]:
-    """Return when which variant may go, after a rollout's new state."""
-    spec, state = rollout.spec, rollout.state
-    if state.status is not Status.ENDED:
-        return {}
-    keeps_traffic = state.outcome is Outcome.PROMOTED or state.stable is None
-    gone = state.stable if keeps_traffic else spec.version
-    stays = spec.version if keeps_traffic else state.stable
-    kept: dict[tuple[str, int], float | None] = {(spec.handle, stays): None} if stays else {}
-    return kept | ({(spec.handle, gone): now_s + spec.warm_s} if gone else {})

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from taxiway_serving.controller.ordering import is_older
 from taxiway_serving.controller.tick import World
-from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout
+from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.machine import certificates_of, guards_of
 from taxiway_serving.rollout.state import phase
 from taxiway_serving.rollout.steps import step_to_json
+from taxiway_serving.runtimes.runtime import VariantState
 from taxiway_serving.split import Split
 
 
@@ -29,9 +31,7 @@ def endpoint_view(
             "is_known": handle in world.splits,
         },
         "variants": {
-            str(variant.version): variant_view(
-                handle, variant.version, str(variant.spec["model"]), variant.wish, world
-            )
+            str(variant.version): variant_view(variant, world)
             for variant in fleet.variants
             if variant.handle == handle
         },
@@ -39,20 +39,29 @@ def endpoint_view(
     }
 
 
-def variant_view(handle: str, version: int, model: str, wish: str, world: World) -> dict[str, Any]:
+def variant_view(variant: Variant, world: World) -> dict[str, Any]:
     """Return one variant: what is wanted of it and what the runtime sees."""
-    seen = world.variants.get(VariantId(handle=handle, version=version))
+    seen = world.variants.get(VariantId(handle=variant.handle, version=variant.version))
     return {
-        "version": version,
-        "model": model,
-        "wish": wish,
-        "phase": seen.phase if seen else "stopped" if wish == "stopped" else "starting",
+        "version": variant.version,
+        "model": variant.spec["model"],
+        "wish": variant.wish.value,
+        "phase": _phase(variant, seen),
         "host": seen.host if seen else "",
         "port": seen.port if seen else 0,
         "pid": seen.pid if seen else None,
         "restarts": seen.restarts if seen else 0,
         "reason": seen.reason if seen else "",
     }
+
+
+def _phase(variant: Variant, seen: VariantState | None) -> str:
+    """A failure from before the variant was asked for (once more) is not this asking's answer."""
+    if variant.wish is Wish.STOPPED:
+        return "stopped"
+    if seen is None or (seen.phase in ("failed", "stopped") and is_older(seen, variant)):
+        return "starting"
+    return seen.phase
 
 
 def rollout_view(rollout: Rollout, now_s: float) -> dict[str, Any]:

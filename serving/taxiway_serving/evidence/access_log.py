@@ -84,7 +84,8 @@ class AttemptLog:
     def _first(self) -> Batch:
         files = self._files()
         if not files:
-            return Batch(attempts=(), cursor="")
+            # Envoy makes its log when it starts. Where there is none, nobody knows what happened.
+            return Batch(attempts=(), cursor="", is_complete=False)
         return self._from(files, 0, 0, is_complete=True)
 
     def _next(self, place: _Place) -> Batch:

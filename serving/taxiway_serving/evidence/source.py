@@ -76,6 +76,14 @@ class Source(Protocol):
     stored what it learned loses nothing. Safe to call from one thread at a time.
     """
 
+    def end(self) -> str:
+        """Return the cursor behind everything that is there now: where evidence begins that nobody waits for.
+
+        Raises:
+            TransportError: If the source could not be read.
+        """
+        ...
+
     def read(self, cursor: str) -> Batch:
         """Return what came after a cursor.
 

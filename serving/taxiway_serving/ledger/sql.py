@@ -125,6 +125,8 @@ class SqlStore:
                 _put(connection, _rollouts, _rollout_row(rollout))
             for rollout_id, unit, is_bad in change.marks:
                 _put(connection, _units, {"rollout": rollout_id, "unit": unit, "is_bad": is_bad})
+            for rollout_id in change.forgotten:
+                connection.execute(sa.delete(_units).where(_units.c.rollout == rollout_id))
             if change.cursor is not None:
                 _put(connection, _cursors, {"source": ATTEMPTS, "cursor": change.cursor})
             _append(connection, change.notes)
@@ -212,7 +214,7 @@ def _endpoint(data: Mapping[str, Any]) -> Endpoint:
 
 
 def _variant_json(variant: Variant) -> str:
-    names = ("handle", "version", "wish", "retire_at_s", "host", "port")
+    names = ("handle", "version", "wish", "retire_at_s", "host", "port", "asked_at_s")
     return json.dumps({**{name: getattr(variant, name) for name in names}, "spec": dict(variant.spec)})
 
 

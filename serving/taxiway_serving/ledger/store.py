@@ -46,6 +46,7 @@ class Variant:
         retire_at_s: When it may go, once it has no traffic; None keeps it.
         host: Address where it was last seen, so that the table stays whole while the variant restarts.
         port: Port of that address, 0 before it was seen.
+        asked_at_s: When it was asked to run: a failure that is older is not of this asking.
     """
 
     handle: str
@@ -55,6 +56,7 @@ class Variant:
     retire_at_s: float | None = None
     host: str = ""
     port: int = 0
+    asked_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Change:
 
     Attributes:
         marks: (rollout id, unit, is bad) of units that are newly seen, or newly bad.
+        forgotten: Ids of rollouts whose units need not be remembered any longer.
         cursor: How far the evidence was read that this change has taken in; None leaves it.
     """
 
@@ -92,6 +95,7 @@ class Change:
     rollouts: tuple[Rollout, ...] = ()
     notes: tuple[Note, ...] = ()
     marks: tuple[tuple[str, str, bool], ...] = ()
+    forgotten: tuple[str, ...] = ()
     cursor: str | None = None
 
 

@@ -54,8 +54,14 @@ class Guard(Protocol):
     def start(self) -> Terms:
         """Return the state before any evidence."""
 
-    def update(self, state: Terms, interval: Counts) -> Terms:
-        """Return the state after one more interval; intervals with nothing to learn change nothing."""
+    def update(self, state: Terms, interval: Counts, share: float) -> Terms:
+        """Return the state after one more interval; intervals with nothing to learn change nothing.
+
+        Args:
+            state: As the last interval left it.
+            interval: What was counted.
+            share: The candidate's share of the traffic meanwhile, 0 to 1; at 1 no control runs beside it.
+        """
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         """Return the reading; `total` is for the words of the reason and for UNKNOWN, never for the verdict."""

@@ -43,11 +43,10 @@ def _rates(total: Counts) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRatio:
-    """Harm: the canary's rate of bad units is above the control's. Silent while either arm has no units.
+    """Harm: the canary's rate of bad units is above the control's. Learns only while both have traffic.
 
     Attributes:
-        alpha: Probability, over the whole rollout and all looks, of calling a healthy canary harmful; in (0,
-            1).
+        alpha: Probability, over all looks of the rollout, of calling a healthy canary harmful; in (0, 1).
     """
 
     alpha: float
@@ -56,8 +55,10 @@ class ErrorRatio:
     def start(self) -> Terms:
         return (0.0,) * len(HARM_RATIOS)
 
-    def update(self, state: Terms, interval: Counts) -> Terms:
-        return _added(state, label_terms(interval, null_ratio=1.0, ratios=HARM_RATIOS))
+    def update(self, state: Terms, interval: Counts, share: float) -> Terms:
+        if not 0 < share < 1:
+            return state
+        return _added(state, label_terms(interval, share, null_ratio=1.0, ratios=HARM_RATIOS))
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         log_e, threshold = log_mean_exp(state), -log(self.alpha)
@@ -78,7 +79,8 @@ class ErrorBudget:
 
     Attributes:
         alpha: As of `ErrorRatio`.
-        budget: Share of bad units that the SLO allows, 1 - availability, in (0, 1).
+        budget: Share of bad requests that the SLO allows, 1 - availability, in (0, 1). A unit's requests count up to
+            its first bad one, so a user for whom everything fails is one failure.
     """
 
     alpha: float
@@ -88,11 +90,13 @@ class ErrorBudget:
     def start(self) -> Terms:
         return (0.0,) * len(HARM_RATIOS)
 
-    def update(self, state: Terms, interval: Counts) -> Terms:
-        if interval.control:
+    def update(self, state: Terms, interval: Counts, share: float) -> Terms:
+        if share < 1:
             return state
         rates = harmful_rates(self.budget)
-        return _added(state, rate_terms(interval.bad_canary, interval.canary, limit=self.budget, rates=rates))
+        return _added(
+            state, rate_terms(interval.bad_canary, interval.requests, limit=self.budget, rates=rates)
+        )
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         log_e, threshold = log_mean_exp(state), -log(self.alpha)
@@ -121,8 +125,10 @@ class RatioCertificate:
     def start(self) -> Terms:
         return (0.0,) * len(SAFE_RATIOS)
 
-    def update(self, state: Terms, interval: Counts) -> Terms:
-        return _added(state, label_terms(interval, null_ratio=self.most, ratios=SAFE_RATIOS))
+    def update(self, state: Terms, interval: Counts, share: float) -> Terms:
+        if not 0 < share < 1:
+            return state
+        return _added(state, label_terms(interval, share, null_ratio=self.most, ratios=SAFE_RATIOS))
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         log_e, threshold = log_mean_exp(state), -log(self.alpha)
@@ -151,7 +157,7 @@ class BudgetCertificate:
     def start(self) -> Terms:
         return (0.0,) * len(FLAWLESS_WEIGHTS)
 
-    def update(self, state: Terms, interval: Counts) -> Terms:
+    def update(self, state: Terms, interval: Counts, share: float) -> Terms:
         rates = safe_rates(self.budget)
         return _added(state, rate_terms(interval.bad_canary, interval.fresh, limit=self.budget, rates=rates))
 

@@ -12,11 +12,14 @@ from taxiway_serving.answers import Answer
 from taxiway_serving.rollout.guard import Guard, Reading
 from taxiway_serving.rollout.guards import BudgetCertificate, ErrorBudget, ErrorRatio, RatioCertificate
 from taxiway_serving.rollout.state import TRANSITIONS, Outcome, RolloutState, Status, Verdict
-from taxiway_serving.rollout.steps import Analysis, RolloutSpec, SetWeight, Step
+from taxiway_serving.rollout.steps import Analysis, Pause, RolloutSpec, SetWeight, Step
 from taxiway_serving.statistics.label import NOTHING, Counts
 
-READY_DEADLINE_S = 180.0
-"""A candidate that is not ready by then ends its rollout before any traffic moved."""
+READY_DEADLINE_S = 300.0
+"""A candidate that is not ready by then ends its rollout before any traffic moved. Its own deadline comes earlier."""
+
+UNSURE_DEADLINE_S = 300.0
+"""After so long without seeing what it must see, a rollout pauses as inconclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Observation:
     evidence: Answer
     interval: Counts = NOTHING
     first_bad_at_s: float | None = None
+    restarts: int = 0
+    rejection: str | None = None
 
     @property
     def is_sure(self) -> bool:
@@ -46,13 +51,14 @@ class Observation:
     def to_json(self) -> dict[str, Any]:
         """Return the observation as plain JSON values, for the ledger; `observation_from_json` is the way back."""
         answers = {name: getattr(self, name).name for name in ("candidate", "applied", "evidence")}
-        return {**answers, "interval": asdict(self.interval), "first_bad_at_s": self.first_bad_at_s}
+        rest = {name: getattr(self, name) for name in ("first_bad_at_s", "restarts", "rejection")}
+        return {**answers, **rest, "interval": asdict(self.interval)}
 
 
 def observation_from_json(data: Mapping[str, Any]) -> Observation:
     """Read an observation back from the ledger."""
     answers = {name: Answer[data[name]] for name in ("candidate", "applied", "evidence")}
-    return Observation(**answers, interval=Counts(**data["interval"]), first_bad_at_s=data["first_bad_at_s"])
+    return Observation(**{**data, **answers, "interval": Counts(**data["interval"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,9 @@ def advance(
 
 def _learned(spec: RolloutSpec, state: RolloutState, seen: Observation) -> RolloutState:
     judges = (*guards_of(spec), *certificates_of(spec))
-    guards = {judge.name: judge.update(state.guards[judge.name], seen.interval) for judge in judges}
+    share = 1.0 if state.stable is None else state.weight_pct / 100
+    guards = {judge.name: judge.update(state.guards[judge.name], seen.interval, share) for judge in judges}
+    is_first_ready = state.restarts is None and seen.candidate is Answer.YES
     first_bad = state.first_bad_at_s if state.first_bad_at_s is not None else seen.first_bad_at_s
     return replace(
         state,
@@ -121,6 +129,7 @@ def _learned(spec: RolloutSpec, state: RolloutState, seen: Observation) -> Rollo
         total=state.total + seen.interval,
         at_step=state.at_step + seen.interval,
         first_bad_at_s=first_bad,
+        restarts=seen.restarts if is_first_ready else state.restarts,
     )
 
 
@@ -141,7 +150,8 @@ def _decided(
     breach = next((reading for reading in readings if reading.answer is Answer.YES), None)
     if breach:
         return _leave(state, Outcome.ROLLED_BACK, breach.reason, now_s)
-    if seen.candidate is Answer.NO:
+    has_died = state.restarts is not None and seen.restarts > state.restarts
+    if has_died or seen.candidate is Answer.NO:
         return _leave(state, Outcome.ROLLED_BACK, "the candidate's process failed; its log says why", now_s)
     if state.status is Status.PAUSED:
         return Decision(state=state, verdict=Verdict.HOLD, reason=state.reason)
@@ -173,17 +183,19 @@ def _leave(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> 
 def _prepare(plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float) -> Decision:
     if seen.is_sure:
         return _entered(plan, moved(state, Status.PROGRESSING, now_s), 0, now_s, "the candidate is ready")
-    if now_s - state.started_at_s > READY_DEADLINE_S:
+    if now_s - state.entered_at_s > READY_DEADLINE_S:
         reason = f"the candidate was not ready within {READY_DEADLINE_S:g} s; no traffic moved"
         return _leave(state, Outcome.ABORTED, reason, now_s)
-    return Decision(state=state, verdict=Verdict.HOLD, reason=state.reason)
+    waiting = replace(state, reason=_unsure(seen))
+    return Decision(state=waiting, verdict=Verdict.HOLD, reason=waiting.reason)
 
 
 def _walk(
     spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float
 ) -> Decision:
     if not seen.is_sure:
-        return Decision(state=state, verdict=Verdict.HOLD, reason=_unsure(seen))
+        return _unseen(state, _unsure(seen), now_s)
+    state = replace(state, unsure_since_s=None)
     step = plan[state.step]
     is_done, reason = _finished(spec, step, state, now_s)
     if not is_done:
@@ -196,10 +208,28 @@ def _walk(
     return Decision(state=promoted, verdict=Verdict.PROMOTE, reason=reason)
 
 
+def _unseen(state: RolloutState, reason: str, now_s: float) -> Decision:
+    """Hold while something cannot be seen, and pause when that lasts: somebody has to look."""
+    since_s = state.unsure_since_s if state.unsure_since_s is not None else now_s
+    if now_s - since_s > UNSURE_DEADLINE_S:
+        return _paused(state, f"{reason}, for {UNSURE_DEADLINE_S:g} s; resume or abort", now_s)
+    waiting = replace(state, unsure_since_s=since_s, reason=reason)
+    return Decision(state=waiting, verdict=Verdict.HOLD, reason=reason)
+
+
+def _paused(state: RolloutState, reason: str, now_s: float) -> Decision:
+    paused = replace(moved(state, Status.PAUSED, now_s), reason=reason, unsure_since_s=None, is_resumed=False)
+    return Decision(state=paused, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
 def _unsure(seen: Observation) -> str:
+    if seen.rejection is not None:
+        return f"the gateway refused the split: {seen.rejection}"
     if seen.applied is not Answer.YES:
         return "waiting until the split is read back"
-    return "cannot see the candidate or its evidence; unknown is not good"
+    if seen.candidate is not Answer.YES:
+        return "waiting until the candidate is ready and the gateway finds it healthy"
+    return "the access log cannot be read whole; missing evidence is not good evidence"
 
 
 def _finished(spec: RolloutSpec, step: Step, state: RolloutState, now_s: float) -> tuple[bool, str]:
@@ -209,7 +239,7 @@ def _finished(spec: RolloutSpec, step: Step, state: RolloutState, now_s: float) 
         return _analysed(spec, step, state)
     waited = now_s - state.entered_at_s
     if step.duration_s is None:
-        return False, "paused by its step; promote or resume goes on"
+        return state.is_resumed, "resumed"
     return waited >= step.duration_s, f"{waited:.0f} s of {step.duration_s:g} s, guards quiet"
 
 
@@ -231,18 +261,31 @@ def _analysed(spec: RolloutSpec, step: Analysis, state: RolloutState) -> tuple[b
 def _waited(step: Step, state: RolloutState, reason: str, now_s: float) -> Decision:
     if isinstance(step, Analysis) and now_s - state.entered_at_s > step.deadline_s:
         reason = f"inconclusive after {step.deadline_s:g} s: {reason}; promote, resume or abort"
-        paused = replace(moved(state, Status.PAUSED, now_s), reason=reason)
-        return Decision(state=paused, verdict=Verdict.INCONCLUSIVE, reason=reason)
+        return _paused(state, reason, now_s)
     return Decision(state=replace(state, reason=reason), verdict=Verdict.HOLD, reason=reason)
 
 
 def _entered(plan: Sequence[Step], state: RolloutState, index: int, now_s: float, reason: str) -> Decision:
+    entered = stepped(plan, state, index, now_s, reason)
+    return Decision(state=entered, verdict=Verdict.ADVANCE, reason=entered.reason)
+
+
+def stepped(plan: Sequence[Step], state: RolloutState, index: int, now_s: float, reason: str) -> RolloutState:
+    """Return the state at another step, with that step's weight and no evidence of its own yet."""
     step = plan[index]
-    weight = step.weight_pct if isinstance(step, SetWeight) else state.weight_pct
     entered = replace(
-        state, step=index, entered_at_s=now_s, weight_pct=weight, at_step=NOTHING, reason=reason
+        state,
+        step=index,
+        entered_at_s=now_s,
+        weight_pct=step.weight_pct if isinstance(step, SetWeight) else state.weight_pct,
+        at_step=NOTHING,
+        reason=reason,
+        is_resumed=False,
     )
-    return Decision(state=entered, verdict=Verdict.ADVANCE, reason=reason)
+    if isinstance(step, Pause) and step.duration_s is None:
+        paused = moved(entered, Status.PAUSED, now_s)
+        return replace(paused, reason="paused by its step; resume, promote or abort")
+    return entered
 
 
 def moved(state: RolloutState, status: Status, now_s: float) -> RolloutState:

@@ -67,6 +67,9 @@ class RolloutState:
         total: Units since the rollout began; `at_step`, since the current step began.
         first_bad_at_s: When the candidate first failed a request.
         rolled_back_at_s: When the candidate's share was read back as 0 %.
+        unsure_since_s: Since when the rollout waits for something that cannot be seen; None when all can.
+        restarts: Of the candidate's process when it was first ready; one more is a death that was not seen.
+        is_resumed: Whether somebody ended the wait of a `pause` step.
     """
 
     started_at_s: float
@@ -83,6 +86,9 @@ class RolloutState:
     first_bad_at_s: float | None = None
     rolled_back_at_s: float | None = None
     ended_at_s: float | None = None
+    unsure_since_s: float | None = None
+    restarts: int | None = None
+    is_resumed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain JSON values; `state_from_json` is the way back."""

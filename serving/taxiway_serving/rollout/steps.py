@@ -6,6 +6,7 @@ Bytes from outside become values here, and every fault is named at once. What th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from taxiway_serving.errors import InvalidSpecError
@@ -192,17 +193,22 @@ def _read_step(item: Any) -> Step:
     unknown = sorted(set(options) - set(keys))
     if unknown:
         raise InvalidSpecError((f"{name} has no {', '.join(unknown)}; it takes {', '.join(keys)}",), "step")
-    wrong = [
-        key
-        for key, got in options.items()
-        if got is not None and not isinstance(got, (bool, int, float) if key == "certify" else (int, float))
-    ]
+    wrong = [key for key, got in options.items() if not _is_of_kind(name, key, got)]
     if wrong:
-        raise InvalidSpecError((f"{name}: {', '.join(wrong)} must be a number, got {value!r}",), "step")
+        what = f"{name}: {', '.join(wrong)} must be a number (certify: true or false), got {value!r}"
+        raise InvalidSpecError((what,), "step")
     try:
         return kind(**options)
     except TypeError as error:
         raise InvalidSpecError((f"{name}: {error}",), "step") from error
+
+
+def _is_of_kind(step: str, key: str, value: Any) -> bool:
+    if key == "certify":
+        return isinstance(value, bool)
+    if value is None:
+        return step == "pause"
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _spec_faults(spec: RolloutSpec) -> list[str]:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.rollout.machine import moved
+from taxiway_serving.rollout.machine import moved, stepped
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status
 from taxiway_serving.rollout.steps import SetWeight, Step
-from taxiway_serving.statistics.label import Counts
 
 VERBS = ("promote", "promote-full", "abort", "pause", "resume")
 
@@ -54,7 +53,7 @@ def _resumed(state: RolloutState, reason: str, now_s: float) -> RolloutState:
         return state
     began = state.step > 0 or state.weight_pct > 0
     status = Status.PROGRESSING if began else Status.PREPARING
-    return replace(moved(state, status, now_s), reason=reason)
+    return replace(moved(state, status, now_s), reason=reason, is_resumed=True)
 
 
 def _promoted(plan: Sequence[Step], state: RolloutState, is_full: bool, now_s: float) -> RolloutState:
@@ -65,6 +64,4 @@ def _promoted(plan: Sequence[Step], state: RolloutState, is_full: bool, now_s: f
     target = last if is_full else state.step + 1
     if target <= state.step or target >= len(plan):
         return state
-    step = plan[target]
-    weight = step.weight_pct if isinstance(step, SetWeight) else state.weight_pct
-    return replace(state, step=target, weight_pct=weight, entered_at_s=now_s, at_step=Counts())
+    return stepped(plan, state, target, now_s, state.reason)

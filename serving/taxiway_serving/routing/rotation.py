@@ -50,7 +50,8 @@ class LogRotation:
 
     def _rotate(self, path: Path) -> bool:
         if not path.exists():
-            return _numbered(path, 1).exists()
+            # Renamed by a look that was killed, or removed by somebody: Envoy still writes where nobody reads.
+            return path.parent.exists()
         if path.stat().st_size <= self._limit_bytes:
             return False
         for number in range(self._kept, 0, -1):

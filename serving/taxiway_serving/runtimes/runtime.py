@@ -13,6 +13,7 @@ from taxiway_serving.names import VariantId, check_handle, check_version
 
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
+MOST_RPS = 1e6
 Phase = Literal["starting", "ready", "failed", "stopped"]
 
 
@@ -173,6 +174,6 @@ def _faults(spec: VariantSpec) -> tuple[str, ...]:
         faults.append(f"environment must map text to text, got {dict(spec.environment)!r}")
     if not spec.ready_deadline_s > 0:
         faults.append(f"ready_deadline_s must be above 0, got {spec.ready_deadline_s!r}")
-    if spec.max_rps is not None and not spec.max_rps > 0:
-        faults.append(f"max_rps must be above 0 or null, got {spec.max_rps!r}")
+    if spec.max_rps is not None and not 0 < spec.max_rps <= MOST_RPS:
+        faults.append(f"max_rps must be above 0 and at most {MOST_RPS:g}, or null, got {spec.max_rps!r}")
     return tuple(faults)

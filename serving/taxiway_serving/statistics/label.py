@@ -10,7 +10,7 @@ the caller decides; nothing here knows of versions, clocks or Envoy.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import exp, inf, log
 
 from taxiway_serving.errors import InvalidSpecError
@@ -35,9 +35,10 @@ class Counts:
         control: Control units at risk, >= 0.
         bad_canary: Canary units whose first bad event falls in the interval, >= 0.
         bad_control: The same of the control.
-        fresh: Canary units seen for the first time in the rollout, 0 <= fresh; what a certificate counts,
-            since the same
+        fresh: Canary units seen for the first time in the rollout, >= 0: what a certificate counts, since the same
             healthy unit seen again proves nothing new.
+        requests: Requests of the canary's units at risk, each unit's up to and with its first bad one, >= 0: what a
+            budget for single requests is held against.
     """
 
     canary: int = 0
@@ -45,13 +46,14 @@ class Counts:
     bad_canary: int = 0
     bad_control: int = 0
     fresh: int = 0
+    requests: int = 0
 
     def __post_init__(self) -> None:
         if self.bad_canary > self.canary or self.bad_control > self.control:
             raise InvalidSpecError(
                 (f"more bad units than units in {self}; a bad unit is a unit at risk",), "counts"
             )
-        if min(self.canary, self.control, self.bad_canary, self.bad_control, self.fresh) < 0:
+        if min(getattr(self, item.name) for item in fields(self)) < 0:
             raise InvalidSpecError((f"below zero in {self}; units are counted from 0",), "counts")
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -61,6 +63,7 @@ class Counts:
             bad_canary=self.bad_canary + other.bad_canary,
             bad_control=self.bad_control + other.bad_control,
             fresh=self.fresh + other.fresh,
+            requests=self.requests + other.requests,
         )
 
 
@@ -81,28 +84,24 @@ def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = 
     return largest + log(sum(w * exp(v - largest) for v, w in zip(log_values, shares, strict=True)))
 
 
-def label_terms(counts: Counts, *, null_ratio: float, ratios: Sequence[float]) -> tuple[float, ...]:
+def label_terms(
+    counts: Counts, share: float, *, null_ratio: float, ratios: Sequence[float]
+) -> tuple[float, ...]:
     """Return one interval's log-likelihood ratio for each alternative ratio.
 
-    Given that a unit is bad, the null (bad rate of canary = null_ratio x control's) says it is the canary's
-    with a
-    probability that depends on the split alone, whatever the common rate: so the test is immune to weight
-    ramps and to
-    incidents that hit both arms.
+    Each unit is assigned by a hash, on its own. So of a unit that is bad, the null (bad rate of the canary =
+    null_ratio x the control's) says with which probability it is the canary's, from the split alone: whatever the
+    common rate, and however few units an interval has. Weight ramps and incidents that hit both arms do no harm.
 
     Args:
-        counts: This interval's units; with no units on either arm there is nothing to learn (all zero).
+        counts: This interval's units; only the bad ones speak.
+        share: The canary's share of the split, in (0, 1).
         null_ratio: Ratio of bad rates under the null, > 0.
         ratios: Alternatives, as multiples of null_ratio, > 0.
 
-    Source: conditional (label) likelihood of two Poisson streams, Przyborowski and Wilenski (1940),
-    Biometrika 31; used as
-    an e-process with a uniform mixture over the alternatives.
+    Source: conditional (label) likelihood of two Poisson streams, Przyborowski and Wilenski (1940), Biometrika 31;
+    used as an e-process with a uniform mixture over the alternatives.
     """
-    total = counts.canary + counts.control
-    if not counts.canary or not counts.control:
-        return (0.0,) * len(ratios)
-    share = counts.canary / total
     bad = counts.bad_canary + counts.bad_control
     under_null = share * null_ratio + 1 - share
     return tuple(

@@ -1,11 +1,14 @@
 """Blue-green: all traffic to the new version at one moment, the old one kept warm until confident. Pure."""
 
-from taxiway_serving.rollout.steps import Bake, SetWeight, Step
+from taxiway_serving.rollout.steps import Analysis, Bake, SetWeight, Step
 
 
 def preset() -> tuple[Step, ...]:
-    """Return the switch and a bake; before the switch the new version answers pinned requests only."""
-    return (SetWeight(weight_pct=0), SetWeight(weight_pct=100), Bake(duration_s=20))
+    """Return the switch, a bake, and proof before the old version is let go.
+
+    Before the switch the new version answers pinned requests only: that is its preview.
+    """
+    return (SetWeight(weight_pct=100), Bake(duration_s=10), Analysis(units=100, certify=True))
 
 
 def pointer() -> tuple[Step, ...]:
