@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-FILES = ("Makefile", "pyproject.toml", "constraints.txt", "serving/pyproject.toml")
+PROJECT = "examples/visual_recognition/pyproject.toml"
+FILES = ("Makefile", "pyproject.toml", "constraints.txt", "serving/pyproject.toml", PROJECT)
 
 
 @pytest.fixture
 def clone(root: Path, tmp_path: Path) -> Path:
     for name in FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, tmp_path / name)
     return tmp_path
 

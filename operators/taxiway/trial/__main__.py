@@ -103,9 +103,13 @@ class _Trial:
             stage.open()
             story.play()
         except TaxiwayError as error:
+            story.stop()
             summarise(stage, story, self._began_s).write(self._layout.summary_file)
             return self._report(error)
         else:
+            if self._stops_itself:
+                # Requests that are on their way count as well: the last to come back may be the ones that fail.
+                story.stop()
             summary = summarise(stage, story, self._began_s)
             summary.write(self._layout.summary_file)
             end = closing(stage, story, summary, self._began_s, stops_itself=self._stops_itself)

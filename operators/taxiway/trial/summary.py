@@ -9,6 +9,8 @@ from pathlib import Path
 from taxiway.tools import write_atomically
 
 MIN_REQUESTS = 3_000
+MAX_ROLLBACK_S: Final = 30
+MAX_MEMORY_MB: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,10 @@ class Summary:
             faults.append("the endpoint gave no answer")
         if self.rollback_seconds is None:
             faults.append("no rollback was measured")
+        elif self.rollback_seconds > MAX_ROLLBACK_S:
+            faults.append(f"the rollback took {self.rollback_seconds:.0f} s; at most {MAX_ROLLBACK_S} s may")
+        if self.peak_memory_mb > MAX_MEMORY_MB:
+            faults.append(f"{self.peak_memory_mb:.0f} MB were used; at most {MAX_MEMORY_MB} MB may be")
         return tuple(faults)
 
     def write(self, path: Path) -> None:

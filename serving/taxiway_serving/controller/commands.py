@@ -1,8 +1,7 @@
 """What callers may ask of the controller: deploy, roll out, promote, abort, pause, resume, undo.
 
-A command only changes the desired state, in one durable commit; the next tick carries it out. Each is
-idempotent: asked twice,
-it is done once.
+A command only changes the desired state, in one durable commit; the next tick carries it out. Each is idempotent:
+asked twice, it is done once.
 """
 
 import uuid

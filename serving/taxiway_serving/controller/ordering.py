@@ -1,8 +1,7 @@
 """What follows from the desired state, in an order that drops no request. Pure.
 
-In: cluster, healthy, weight. Out: weight 0, drained, cluster, process. A variant leaves the table only when
-nothing is sent to it,
-and its process ends only when a table without it was read back.
+In: cluster, healthy, weight. Out: weight 0, drained, cluster, process. A variant leaves the table only when nothing
+is sent to it, and its process ends only when a table without it was read back.
 """
 
 from collections.abc import Mapping
@@ -55,9 +54,8 @@ def is_older(seen: VariantState, wanted: Variant) -> bool:
 def table_of(fleet: Fleet, states: States) -> Table:
     """Return the whole routing table that the desired state asks for.
 
-    A variant is in it from its first address until it leaves, also while it restarts: its cluster then is
-    unhealthy, and
-    the gateway fails over, where a missing cluster would be an error.
+    A variant is in it from its first address until it leaves, also while it restarts: its cluster then is unhealthy,
+    and the gateway fails over, where a missing cluster would be an error.
     """
     routes = (_route(endpoint, fleet, states) for endpoint in fleet.endpoints)
     return Table(routes=tuple(route for route in routes if route))

@@ -1,8 +1,7 @@
 """From attempts in the access log to units of evidence. Pure.
 
-Units are users where one is known, else single requests. Only a unit's first bad event of a rollout counts,
-and a unit that
-was bad is no longer at risk: ten users for whom everything fails are ten observations, not ten thousand.
+Units are users where one is known, else single requests. Only a unit's first bad event of a rollout counts, and a
+unit that was bad is no longer at risk: ten users for whom everything fails are ten observations, not ten thousand.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,9 +1,7 @@
 """The reconciling loop: observe, decide, commit, act. A crash anywhere is a replay.
 
-The decision and its evidence are in the ledger before anything moves; the next tick observes whether it
-moved. What a
-rollout should do is decided in `taxiway_serving.rollout`; what the world should look like then, in
-`ordering.py`.
+The decision and its evidence are in the ledger before anything moves; the next tick observes whether it moved. What a
+rollout should do is decided in `taxiway_serving.rollout`; what the world should look like then, in `ordering.py`.
 """
 
 import logging

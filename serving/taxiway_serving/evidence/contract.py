@@ -114,6 +114,10 @@ class _Reader:
         for where, entry in self.entries("malformed"):
             self.unknown(where, entry, _REQUEST_KEYS)
             found.append(self.request(where, entry))
+        if not self.document.get("malformed"):
+            self.faults.append(
+                "malformed must hold at least one request that is to be refused; nothing was tried"
+            )
         return found
 
     def response(self) -> Mapping[str, Any]:

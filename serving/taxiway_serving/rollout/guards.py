@@ -1,11 +1,9 @@
 """The guards on error rate, and the certificates that allow promotion.
 
-A unit is bad when it met a server error, a timeout or a reset on the variant that it was assigned to.
-`ErrorRatio` compares
-the canary with the control beside it; `ErrorBudget` stands in where no control runs (blue-green, a first
-deployment, the time
-at 100 %). A certificate is a guard with the question turned round: is it proven that the canary is good
-enough?
+A unit is bad when it met a server error, a timeout or a reset on the variant that it was assigned to. `ErrorRatio`
+compares the canary with the control beside it; `ErrorBudget` stands in where no control runs (blue-green, a first
+deployment, the time at 100 %). A certificate is a guard with the question turned round: is it proven that the canary
+is good enough?
 """
 
 from dataclasses import dataclass

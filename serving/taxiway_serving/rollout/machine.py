@@ -27,8 +27,7 @@ class Observation:
     """What was seen since the last look. Unknown never promotes, and never raises a weight.
 
     Attributes:
-        candidate: YES ready and healthy at the gateway, NO it has failed, UNKNOWN it is starting or cannot
-            be seen.
+        candidate: YES ready and healthy at the gateway, NO it has failed, UNKNOWN it is starting or cannot be seen.
         applied: YES the wanted split was read back from every gateway.
         evidence: YES the access log was read up to now; anything else means that counts may be missing.
         interval: Units since the last look.

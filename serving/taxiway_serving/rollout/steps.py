@@ -85,8 +85,7 @@ class RolloutSpec:
         steps: The caller's own steps; empty takes the strategy's preset.
         availability: The SLO, in (0, 1); 1 - availability is the error budget.
         alpha: Probability of rolling back a healthy version, over the whole rollout; in (0, 1).
-        shield: Repeat a candidate's server error once on the stable version. False for calls that must not
-            run twice.
+        shield: Repeat a candidate's server error once on the stable version. False for calls that must not run twice.
         warm_s: Seconds that the version left behind stays running, for an undo that loads nothing.
         actor: Who asks, for the ledger.
     """

@@ -1,12 +1,9 @@
 """E-processes on counts of bad units: evidence that stays valid at every look.
 
-An e-process is a running product that has mean at most 1 under its null hypothesis, whatever the stopping
-rule; by Ville's
-inequality it reaches 1/alpha with probability at most alpha. So a guard may look after every request and
-still roll back a
-healthy version with probability at most alpha. Values are kept as natural logarithms. What a unit is, and
-what is bad,
-the caller decides; nothing here knows of versions, clocks or Envoy.
+An e-process is a running product that has mean at most 1 under its null hypothesis, whatever the stopping rule; by
+Ville's inequality it reaches 1/alpha with probability at most alpha. So a guard may look after every request and
+still roll back a healthy version with probability at most alpha. Values are kept as natural logarithms. What a unit
+is, and what is bad, the caller decides; nothing here knows of versions, clocks or Envoy.
 """
 
 from collections.abc import Sequence
