@@ -42,3 +42,31 @@ def tuned_run(world: World, second_run: DagRun) -> DagRun:
         run = world.run_dag(trials=3)
     assert load.counts.failed == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def tuned_again(world: World, tuned_run: DagRun) -> DagRun:
+    """The tuned DAG run again, with nothing changed."""
+    return world.run_dag(trials=3)
+
+
+@pytest.fixture(scope="session")
+def recoded_run(world: World, tuned_again: DagRun) -> DagRun:
+    """The same model under new inference code, switched to as blue-green does."""
+    world.change_project("service.py", lambda text: text + "\n# Another comment is other code.\n")
+    with world.traffic() as load:
+        run = world.run_dag(trials=3, strategy="blue_green")
+    assert load.counts.failed == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def refused_run(world: World, recoded_run: DagRun) -> DagRun:
+    """A DAG run whose model is below a bar that was raised."""
+    world.change_project("pyproject.toml", lambda text: text.replace("accuracy = 0.8", "accuracy = 0.999"))
+    try:
+        return world.run_dag(trials=3)
+    finally:
+        world.change_project(
+            "pyproject.toml", lambda text: text.replace("accuracy = 0.999", "accuracy = 0.8")
+        )

@@ -13,9 +13,10 @@ from taxiway.registry import models
 from taxiway.registry.models import ModelVersion
 from taxiway.training import train
 from taxiway.trial.services import HANDLE
-from tests.path.world import DagRun, World, wait_until
+from tests.path.world import DagRun, World, command_line, wait_until
 
-pytestmark = pytest.mark.slow
+# The first test pays for the world and for every DAG run before it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 SLOW_PARAMS = {"hidden": 96, "epochs": 60}
 TRAIN = """
@@ -59,19 +60,9 @@ def settled(world: World, tuned_run: DagRun) -> Iterator[None]:
 
 
 def _training_processes(world: World) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter()
-        if "train.py" in " ".join(_command_line(process))
-        and str(world.layout.home) in " ".join(_command_line(process))
-    ]
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    home = str(world.layout.home)
+    lines = ((process, command_line(process)) for process in psutil.process_iter())
+    return [process for process, line in lines if "train.py" in line and home in line]
 
 
 def test_killed_training_dies_with_its_task_and_starts_clean_in_the_retry(

@@ -138,6 +138,14 @@ class World:
         url = f"{self.addresses.endpoint}/predict"
         return httpx.post(url, content=body, headers=named, timeout=20, trust_env=False)
 
+    def change_project(self, name: str, change: Callable[[str], str]) -> None:
+        """Commit a change of the example, as a team would."""
+        path = self.layout.bundle / "examples" / "visual_recognition" / name
+        path.write_text(change(path.read_text()))
+        identity = ("-c", "user.name=team", "-c", "user.email=team@example.com")
+        command = ["git", *identity, "commit", "--quiet", "--all", "--message", f"change {name}"]
+        subprocess.run(command, cwd=self.layout.bundle, check=True)
+
     @contextmanager
     def traffic(self, *, rate_rps: float = 50) -> Iterator[Load]:
         """Send steady traffic of real digits while the context lasts."""
@@ -168,3 +176,11 @@ def wait_until(fact: Callable[[], bool], *, within_s: float, what: str) -> None:
     while not fact():
         assert time.monotonic() < end, f"{what} did not happen within {within_s:.0f} s"
         time.sleep(0.05)
+
+
+def command_line(process: psutil.Process) -> str:
+    """Return a process's command line; nothing of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -95,6 +95,33 @@ def test_answer_names_handle_version_model_and_request(
     assert len(answer.headers["x-request-id"]) == 36
 
 
+def test_two_handles_share_one_front_door(
+    gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
+) -> None:
+    """R53."""
+    routes = tuple(
+        Route(handle=handle, split=Split.whole(version), backends=(toy(version).backend,))
+        for handle, version in (("digits", 1), ("letters", 2))
+    )
+    put(router, Table(routes=routes), until)
+    with gateway.client() as client:
+        for route in routes:
+            headers = client.post(f"/{route.handle}/predict", content=b"{}").headers
+            stable = str(route.split.stable) if route.split else ""
+            assert (headers["x-taxiway-handle"], headers["x-taxiway-version"]) == (route.handle, stable)
+
+
+def test_share_of_users_is_the_weight(
+    gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
+) -> None:
+    """R64: within four standard errors of a binomial share."""
+    users, share = 1500, 0.1
+    put(router, table(Split.of(1, {2: share * 100}), toy(1), toy(2)), until)
+    with gateway.client() as client:
+        on_canary = sum(version == "2" for version in versions_of(client, range(users)).values())
+    assert abs(on_canary / users - share) < 4 * (share * (1 - share) / users) ** 0.5
+
+
 def test_raising_a_canary_moves_no_canary_user_back(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:

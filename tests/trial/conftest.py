@@ -101,6 +101,7 @@ def ask(home: Path) -> dict[str, httpx.Response]:
             "image": client.post(predict, files={"image": (samples / "seven.png").read_bytes()}),
             "tensor": client.post(predict, **tensor),  # type: ignore[arg-type]
             "airflow": client.get(f"http://127.0.0.1:{ports['airflow']}/dags/taxiway_visual_recognition"),
+            "events": client.get(f"http://127.0.0.1:{ports['airflow']}/api/v2/assets/events"),
             "mlflow": client.get(f"http://127.0.0.1:{ports['mlflow']}/"),
             "api": client.get(f"http://127.0.0.1:{ports['controller']}/docs"),
         }

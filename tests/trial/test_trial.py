@@ -74,6 +74,13 @@ def test_trial_endpoint_says_who_answered(played: Played) -> None:
     assert headers["x-request-id"]
 
 
+def test_trial_announces_each_promoted_model_as_an_asset(played: Played) -> None:
+    events = played.answers["events"].json()["asset_events"]
+
+    assert sorted(event["extra"]["version"] for event in events) == [1, 2]
+    assert {event["source_task_id"] for event in events} == {"traffic"}
+
+
 def test_trial_curl_command_works_as_it_is_printed(played: Played) -> None:
     if played.curl is None:
         pytest.skip("this machine has no curl")
