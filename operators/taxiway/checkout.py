@@ -5,13 +5,14 @@ What a project must contain is read in `project.py`. A URL's credentials reach g
 
 import base64
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from taxiway.errors import InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, fresh_folder, redact, run
+from taxiway.tools import digest, exclusive, fresh_folder, redact, remove, run
 
 _SCP_LIKE = re.compile(r"^[\w.-]+@[\w.-]+:")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -26,7 +27,8 @@ class Checkout:
         commit: Git commit of the folder, or None outside Git.
         is_dirty: Whether files differ from the commit; the code that runs is hashed either way.
         url: Where the repository lives, without credentials, or None.
-        diff: What `git diff` says about a dirty folder, else empty.
+        diff: What `git diff` says about a dirty folder, untracked files included; else empty.
+        files: What Git tracks or would, relative to the root; None outside Git. What it ignores is not the project's.
     """
 
     root: Path
@@ -34,6 +36,7 @@ class Checkout:
     is_dirty: bool = False
     url: str | None = None
     diff: str = ""
+    files: tuple[str, ...] | None = None
 
 
 def is_url(project: str) -> bool:
@@ -53,7 +56,7 @@ def locate(
         revision: Branch, tag or commit of a URL; None is the repository's default branch.
 
     Raises:
-        InvalidSpecError: If there is no such folder, or a revision is given for a path.
+        InvalidSpecError: If there is no such folder, a revision is given for a path, or a URL cannot be read.
         ToolFailedError: If git cannot clone the URL or does not know the revision.
     """
     if is_url(project):
@@ -72,11 +75,36 @@ def locate(
 def _local(root: Path) -> Checkout:
     try:
         commit = run(["git", "rev-parse", "HEAD"], cwd=root).strip()
-        status = run(["git", "status", "--porcelain", "--", "."], cwd=root).strip()
+        files = _files(root)
+        status = run(["git", "status", "--porcelain", "--untracked-files=all", "--", "."], cwd=root).strip()
     except ToolFailedError:
         return Checkout(root=root)
-    diff = run(["git", "diff", "--no-color", "--no-ext-diff", "HEAD", "--", "."], cwd=root) if status else ""
-    return Checkout(root=root, commit=commit, is_dirty=bool(status), url=_origin(root), diff=diff)
+    if not files:
+        # A repository further up that ignores this folder, as a checkout does a trial's home, says nothing about it.
+        return Checkout(root=root)
+    return Checkout(
+        root=root,
+        commit=commit,
+        is_dirty=bool(status),
+        url=_origin(root),
+        diff=_diff(root) if status else "",
+        files=files,
+    )
+
+
+def _files(root: Path) -> tuple[str, ...]:
+    listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "."], cwd=root)
+    return tuple(name for name in listed.split("\0") if name)
+
+
+def _diff(root: Path) -> str:
+    """Return how a folder differs from its commit, by way of an index of our own: the user's is never written."""
+    with tempfile.TemporaryDirectory() as scratch:
+        own = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        run(["git", "read-tree", "HEAD"], cwd=root, environment=own)
+        run(["git", "add", "--intent-to-add", "--", "."], cwd=root, environment=own)
+        shown = ["git", "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "HEAD", "--", "."]
+        return run(shown, cwd=root, environment=own)
 
 
 def _origin(root: Path) -> str | None:
@@ -94,22 +122,32 @@ def _clone(project: str, revision: str, settings: Settings) -> Checkout:
         mirror = _mirror(url, base / "mirror.git", revision, environment)
         commit = _resolve(mirror, revision)
         tree = base / commit
+        _restore(tree, commit)
         if not tree.exists():
             with fresh_folder(tree) as folder:
-                run(["git", "clone", "--quiet", "--no-checkout", mirror, folder], cwd=base)
+                run(["git", "clone", "--quiet", "--no-checkout", "--", mirror, folder], cwd=base)
                 run(["git", "checkout", "--quiet", "--detach", commit], cwd=folder)
                 run(["git", "remote", "set-url", "origin", url], cwd=folder)
     root = (tree / fragment.removeprefix("subdirectory=")).resolve()
     if not root.is_relative_to(tree.resolve()) or not root.is_dir():
         raise InvalidSpecError((f"no folder {fragment!r} at {commit[:12]}",), redact(project))
-    return Checkout(root=root, commit=commit, url=redact(url))
+    return Checkout(root=root, commit=commit, url=redact(url), files=_files(root))
+
+
+def _restore(tree: Path, commit: str) -> None:
+    """Undo what somebody changed in a clone; one that lost its `.git` goes, lest Git find another further up."""
+    if not (tree / ".git").is_dir():
+        remove(tree)
+        return
+    run(["git", "checkout", "--quiet", "--force", "--detach", commit], cwd=tree)
+    run(["git", "clean", "--quiet", "-ffd"], cwd=tree)
 
 
 def _mirror(url: str, mirror: Path, revision: str, environment: dict[str, str]) -> Path:
     if not mirror.exists():
         with fresh_folder(mirror) as folder:
             run(
-                ["git", "clone", "--quiet", "--mirror", url, folder],
+                ["git", "clone", "--quiet", "--mirror", "--", url, folder],
                 cwd=mirror.parent,
                 environment=environment,
             )
@@ -134,6 +172,9 @@ def _knows(mirror: Path, commit: str) -> bool:
 def _without_credentials(url: str) -> tuple[str, dict[str, str]]:
     quiet = {"GIT_TERMINAL_PROMPT": "0"}
     parts = urlsplit(url)
+    if parts.scheme.startswith("http") and "@" not in parts.netloc and redact(url) != url:
+        fault = "a password with / must be written with %2F, or git takes it for a path"
+        raise InvalidSpecError((fault,), redact(url))
     if not parts.scheme.startswith("http") or "@" not in parts.netloc:
         return url, quiet
     login, _, host = parts.netloc.rpartition("@")

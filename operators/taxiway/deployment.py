@@ -182,10 +182,12 @@ def shift(
     Raises:
         RolledBackError: If the evidence sent all traffic back.
         RolloutEndedError: If it ended otherwise without promoting.
+        UntraceableError: If nobody could say what the version was made of.
         InvalidSpecError: If the strategy is none.
         TransportError: If the controller does not answer for `PATIENCE_S`; the rollout goes on without us.
     """
     model = models.get(handle, version, settings)
+    models.refuse_untraceable(model)
     code = packages.lookup(handle, "inference", settings, model.inference_digest)
     controller = _controller(settings)
     wanted = {"id": rollout_id, "version": version, "availability": _sla(code).availability}

@@ -12,6 +12,7 @@
     ├── ComponentFailedError          a component's command ended with an error; carries the end of its log
     ├── ToolFailedError               git, dvc or uv ended with an error; may be retried
     ├── DataChangedError              bytes on disk are not those of the dataset version
+    ├── ArtifactChangedError          a package or a model that is not what was registered
     ├── GateFailedError               an evaluation below its bars
     ├── VerificationFailedError       an endpoint that did not prove its contract or its SLA
     └── RolloutEndedError             a rollout that did not promote
@@ -23,6 +24,7 @@ The facts are attributes and `args`, so that an error survives pickling. No code
 from pathlib import Path
 
 from taxiway_serving.errors import (
+    AuthenticationError,
     InvalidNameError,
     InvalidSpecError,
     NotFoundError,
@@ -32,6 +34,8 @@ from taxiway_serving.errors import (
 )
 
 __all__ = [
+    "ArtifactChangedError",
+    "AuthenticationError",
     "ComponentFailedError",
     "DataChangedError",
     "DatasetNotFoundError",
@@ -143,6 +147,21 @@ class DataChangedError(TaxiwayError):
         return (
             f"{self.folder} holds {self.got}, the dataset version says {self.expected}; "
             "delete the folder to fetch it again, or snapshot the change as a new version"
+        )
+
+
+class ArtifactChangedError(TaxiwayError):
+    """A package or a model whose files are not those that were registered; none of them was used."""
+
+    def __init__(self, what: str, part: str, expected: str, got: str, next_step: str) -> None:
+        super().__init__(what, part, expected, got, next_step)
+        self.what, self.part, self.expected, self.got = what, part, expected, got
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: its {self.part} has the hash {self.got[:12]}, registered was {self.expected[:12]}; "
+            f"{self.next_step}"
         )
 
 

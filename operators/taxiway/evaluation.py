@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taxiway import component, training
+from taxiway import champion as champions
+from taxiway import component, project_files, training
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.errors import GateFailedError, ModelNotFoundError
+from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
 from taxiway.registry.models import ModelVersion
 from taxiway.runners import Job, ProcessRunner, Runner
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, redact
+from taxiway.tools import digest, exclusive, redact, remove
 
 Log = Callable[[str], None]
 
@@ -100,6 +101,7 @@ def evaluate(
         GateFailedError: If a bar is not reached; every reason is named.
         ComponentFailedError: If the evaluation itself fails.
         ModelNotFoundError: If there is no such version.
+        InvalidSpecError: If a bar is no number that can be compared, such as NaN.
     """
     code = packages.lookup(handle, "evaluation", settings)
     bars = _bars(code.manifest["options"], minimum, compare, tolerance)
@@ -107,7 +109,8 @@ def evaluate(
     run, metrics = _measure(
         models.get(handle, version, settings), code, dataset, settings, provenance, run_one, log
     )
-    champion = _champion(handle, version, settings) if bars.compare else None
+    live = champions.find(handle, settings, log) if bars.compare else None
+    champion = live if live and live.version != version else None
     theirs = None
     if champion:
         _, theirs = _measure(champion, code, dataset, settings, provenance, run_one, log)
@@ -166,19 +169,15 @@ def _bars(
     compare: str | None,
     tolerance: float | None,
 ) -> Bars:
-    return Bars(
+    bars = Bars(
         minimum=given.get("minimum", {}) if minimum is None else minimum,
         compare=given.get("compare") if compare is None else compare or None,
         tolerance=given.get("tolerance", 0.0) if tolerance is None else tolerance,
     )
-
-
-def _champion(handle: str, version: int, settings: Settings) -> ModelVersion | None:
-    try:
-        found = models.get(handle, models.CHAMPION, settings)
-    except ModelNotFoundError:
-        return None
-    return None if found.version == version else found
+    faults = project_files.bar_faults({"minimum": bars.minimum, "tolerance": bars.tolerance})
+    if faults:
+        raise InvalidSpecError(tuple(faults), "evaluation")
+    return bars
 
 
 def _measure(
@@ -223,6 +222,7 @@ def _run(
         result = runner.run(_job(model, code, dataset, run, settings), log)
         metrics = component.read_metrics(result.output_dir)
         tracking.log(run.run_id, settings, metrics=metrics)
+        remove(result.output_dir)
         status = "FINISHED"
         return metrics
     finally:

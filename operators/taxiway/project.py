@@ -115,6 +115,10 @@ def read(checkout: Checkout) -> Project:
         raise ProjectFaultsError(str(checkout.root), ("pyproject.toml is missing",)) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ProjectFaultsError(str(checkout.root), (f"pyproject.toml is not TOML: {exc}",)) from exc
+    except OSError as exc:
+        raise ProjectFaultsError(
+            str(checkout.root), (f"pyproject.toml cannot be read: {exc.strerror}",)
+        ) from exc
     return _Reader(checkout, document).read()
 
 
@@ -123,6 +127,7 @@ class _Reader:
 
     def __init__(self, checkout: Checkout, document: dict[str, Any]) -> None:
         self.checkout = checkout
+        self.candidates = project_files.candidates(checkout.root, checkout.files)
         self.faults: list[str] = []
         self.document = document
         self.metadata = self.table(document, "project", "[project]")
@@ -216,8 +221,7 @@ class _Reader:
             self.faults.append(f"[tool.taxiway.tuning].direction must be maximize or minimize, got {got!r}")
         if table:
             self.text(table, "metric", "[tool.taxiway.tuning].metric")
-            space = self.table(table, "space", "[tool.taxiway.tuning].space")
-            self.faults += project_files.space_faults(space)
+            self.faults += project_files.space_faults(table.get("space"))
         return table
 
     def contract(self) -> str | None:
@@ -226,9 +230,7 @@ class _Reader:
         if not table:
             return None
         name = self.text(table, "contract", "[tool.taxiway.verification].contract")
-        if name and not (self.checkout.root / name).is_file():
-            self.faults.append(f"[tool.taxiway.verification].contract names {name}, which is missing")
-        return name
+        return Path(name).as_posix() if name else None
 
     def components(self) -> Mapping[str, Component]:
         mlproject = project_files.read_mlproject(self.checkout.root, self.faults)
@@ -247,15 +249,12 @@ class _Reader:
         command, defaults = self.command(kind, table, mlproject)
         params = self.table(table, "params", f"{where}.params")
         threads = table.get("threads", 1)
-        if not isinstance(threads, int) or threads < 1:
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             self.faults.append(f"{where}.threads must be a whole number from 1, got {threads!r}")
-        files = project_files.select(
-            self.checkout.root, self.texts(table, "files", where), where, self.faults
-        )
-        if kind == "inference" and self.taxiway.get("verification"):
-            files = project_files.with_contract(self.checkout.root, files, self.contract())
+        files = self.files(kind, table, where)
         service = self.text(table, "service", f"{where}.service") if kind == "inference" else None
         self.faults += project_files.source_faults(self.checkout.root, files, where, command, service)
+        self.faults += project_files.param_faults(defaults | params, where)
         if kind == "evaluation":
             self.faults += project_files.bar_faults(table)
         return Component(
@@ -263,12 +262,30 @@ class _Reader:
             command=command,
             service=service,
             params=defaults | params,
-            source_models=self.texts(table, "source_models", where),
+            source_models=self.source_models(table, where),
             files=files,
             requirements=self.requirements(kind, table),
             threads=threads if isinstance(threads, int) else 1,
             options={key: table[key] for key in ("minimum", "compare", "tolerance") if key in table},
         )
+
+    def files(self, kind: str, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        root, patterns = self.checkout.root, self.texts(table, "files", where)
+        found = project_files.select(root, self.candidates, patterns, where, self.faults)
+        contract = self.contract() if kind == "inference" else None
+        if contract is None:
+            return found
+        extra = project_files.contract_files(root, self.candidates, contract, self.faults)
+        return tuple(sorted({*found, *extra}))
+
+    def source_models(self, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        found = self.texts(table, "source_models", where)
+        for name in found:
+            try:
+                check_handle(name)
+            except InvalidNameError as exc:
+                self.faults.append(f"{where}.source_models: {exc}")
+        return found
 
     def command(
         self, kind: str, table: Mapping[str, Any], mlproject: Mapping[str, Any]
@@ -279,7 +296,7 @@ class _Reader:
         if "command" in table or not mlproject:
             return self.text(table, "command", f"{where}.command"), {}
         name = table.get("entry_point", "main")
-        if name not in mlproject:
+        if not isinstance(name, str) or name not in mlproject:
             self.faults.append(
                 f"MLproject has no entry point {name!r}; known: {', '.join(sorted(mlproject))}"
             )
@@ -292,9 +309,11 @@ class _Reader:
         name = table.get("group", kind)
         if "group" not in table and kind not in groups:
             name = _FALLBACK_GROUP.get(kind, kind)
-        if name not in groups:
+        found = list(self.texts(self.metadata, "dependencies", "[project]"))
+        if not isinstance(name, str) or name not in groups:
             self.faults.append(f"[dependency-groups] has no group {name!r}, which {kind} needs")
-        found = [*self.texts(self.metadata, "dependencies", "[project]"), *self.group(groups, name, ())]
+        else:
+            found += self.group(groups, name, ())
         for text in found:
             try:
                 Requirement(text)
@@ -304,7 +323,10 @@ class _Reader:
 
     def group(self, groups: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> list[str]:
         found: list[str] = []
-        for item in groups.get(name, []):
+        if not isinstance(groups[name], list):
+            self.faults.append(f"[dependency-groups] {name} must be a list, got {groups[name]!r}")
+            return found
+        for item in groups[name]:
             included = item.get("include-group") if isinstance(item, dict) else None
             if isinstance(item, str):
                 found.append(item)

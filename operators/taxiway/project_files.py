@@ -7,7 +7,8 @@ import ast
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from math import isfinite
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 NEVER_PACKED = frozenset(
@@ -30,27 +31,53 @@ NEVER_PACKED = frozenset(
     }
 )
 _DISTRIBUTIONS = {"float": ("low", "high"), "int": ("low", "high"), "categorical": ("choices",)}
-_OPTIONAL = frozenset({"type", "log", "step"})
 
 
-def select(root: Path, patterns: Iterable[str], where: str, faults: list[str]) -> tuple[str, ...]:
-    """Return the files of a component, relative and sorted: those that the patterns match, or the whole project.
+def candidates(root: Path, tracked: Iterable[str] | None) -> tuple[str, ...]:
+    """Return every file that may be packed, relative: what Git knows or, outside Git, what is there.
 
     Version control, caches, virtual environments, `.env` files and compiled Python are never among them.
     """
+    names = _walk(root, root) if tracked is None else tracked
+    return tuple(name for name in names if not _is_private(name) and (root / name).is_file())
+
+
+def select(
+    root: Path, known: Iterable[str], patterns: Iterable[str], where: str, faults: list[str]
+) -> tuple[str, ...]:
+    """Return the files of a component among the candidates, sorted: those that the patterns match, or all of them."""
     globs = tuple(patterns)
     if not globs:
-        return _inside(root, set(_walk(root, root)), where, faults)
+        return _inside(root, set(known), where, faults)
     found: set[str] = set()
     for pattern in globs:
-        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        if _leaves(pattern):
             faults.append(f"{where}.files: {pattern!r} leaves the project")
             continue
-        matched = {name for path in root.glob(pattern) for name in _walk(path, root)}
+        try:
+            paths = {path.relative_to(root).as_posix() for path in root.glob(pattern)}
+        except (ValueError, IndexError) as exc:
+            faults.append(f"{where}.files: {pattern!r} is no pattern: {exc}")
+            continue
+        matched = {name for name in known if not paths.isdisjoint(_with_parents(name))}
         if not matched:
-            faults.append(f"{where}.files: {pattern!r} matches no file")
+            faults.append(f"{where}.files: {pattern!r} matches no file that may be packed")
         found |= matched
     return _inside(root, found, where, faults)
+
+
+def _is_private(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return name.endswith(".pyc") or any(part in NEVER_PACKED or part.startswith(".env.") for part in parts)
+
+
+def _leaves(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts
+
+
+def _with_parents(name: str) -> set[str]:
+    path = PurePosixPath(name)
+    return {name, *(parent.as_posix() for parent in path.parents)}
 
 
 def _inside(root: Path, names: set[str], where: str, faults: list[str]) -> tuple[str, ...]:
@@ -61,7 +88,7 @@ def _inside(root: Path, names: set[str], where: str, faults: list[str]) -> tuple
 
 
 def _walk(path: Path, root: Path) -> Iterable[str]:
-    if (path.name in NEVER_PACKED and path != root) or path.suffix == ".pyc":
+    if path != root and _is_private(path.name):
         return
     if path.is_dir() and not path.is_symlink():
         for child in path.iterdir():
@@ -70,19 +97,48 @@ def _walk(path: Path, root: Path) -> Iterable[str]:
         yield path.relative_to(root).as_posix()
 
 
-def with_contract(root: Path, files: tuple[str, ...], contract: str | None) -> tuple[str, ...]:
-    """Add the contract and the request bodies that it names, so that they travel in the inference package."""
-    if not contract or not (root / contract).is_file():
-        return files
+def contract_files(root: Path, known: Iterable[str], contract: str, faults: list[str]) -> tuple[str, ...]:
+    """Return the contract and the request bodies that it names, so that they travel in the inference package."""
+    where, may_be_packed = "[tool.taxiway.verification].contract", frozenset(known)
+    if not _is_packable(root, contract, may_be_packed, where, faults):
+        return ()
     try:
         document = json.loads((root / contract).read_text(encoding="utf-8"))
-    except ValueError:
-        return files
-    named = {contract}
-    for entry in [*document.get("requests", []), *document.get("malformed", [])]:
-        if isinstance(entry, dict) and isinstance(entry.get("file"), str):
-            named.add((Path(contract).parent / entry["file"]).as_posix())
-    return tuple(sorted({*files, *(name for name in named if (root / name).is_file())}))
+    except ValueError as exc:
+        faults.append(f"{where}: {contract} is not JSON: {exc}")
+        return ()
+    if not isinstance(document, dict):
+        faults.append(f"{where}: {contract} must be an object, got {type(document).__name__}")
+        return ()
+    bodies = [(Path(contract).parent / name).as_posix() for name in _bodies(document, contract, faults)]
+    return tuple(
+        name for name in (contract, *bodies) if _is_packable(root, name, may_be_packed, contract, faults)
+    )
+
+
+def _bodies(document: Mapping[str, Any], contract: str, faults: list[str]) -> list[str]:
+    found = []
+    for key in ("requests", "malformed"):
+        entries = document.get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            faults.append(f"{contract}: {key} must be a list of objects, got {entries!r:.80}")
+            continue
+        found += [entry["file"] for entry in entries if isinstance(entry.get("file"), str)]
+    return found
+
+
+def _is_packable(root: Path, name: str, known: frozenset[str], where: str, faults: list[str]) -> bool:
+    if _leaves(name) or (
+        (root / name).exists() and not (root / name).resolve().is_relative_to(root.resolve())
+    ):
+        faults.append(f"{where} names {name}, which leaves the project")
+    elif not (root / name).is_file():
+        faults.append(f"{where} names {name}, which is missing")
+    elif name not in known:
+        faults.append(f"{where} names {name}, which is never packed: Git ignores it, or it is private")
+    else:
+        return True
+    return False
 
 
 def source_faults(
@@ -132,45 +188,92 @@ def _service_faults(root: Path, files: tuple[str, ...], service: str, where: str
     return []
 
 
-def space_faults(space: Mapping[str, Any]) -> list[str]:
+def space_faults(space: Any) -> list[str]:
     """Return what is wrong with a search space, `{name: {type, low, high, log, step} | {type, choices}}`."""
-    faults = [] if space else ["[tool.taxiway.tuning].space must name at least one parameter"]
-    for name, item in space.items():
-        where = f"[tool.taxiway.tuning].space.{name}"
-        needed = _DISTRIBUTIONS.get(item.get("type", "")) if isinstance(item, dict) else None
-        if needed is None:
-            faults.append(f"{where}.type must be one of {', '.join(_DISTRIBUTIONS)}, got {item!r}")
-            continue
-        faults += [f"{where}.{key} is missing" for key in needed if key not in item]
-        faults += [f"{where} has an unknown key {key!r}" for key in sorted(set(item) - {*needed, *_OPTIONAL})]
-        faults += _bounds_faults(where, item)
-    return faults
+    if not isinstance(space, Mapping) or not space:
+        return ["[tool.taxiway.tuning].space must name at least one parameter"]
+    return [fault for name, item in space.items() for fault in _range_faults(str(name), item)]
+
+
+def _range_faults(name: str, item: Any) -> list[str]:
+    where = f"[tool.taxiway.tuning].space.{name}"
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if not isinstance(kind, str) or kind not in _DISTRIBUTIONS:
+        return [f"{where}.type must be one of {', '.join(_DISTRIBUTIONS)}, got {item!r}"]
+    needed = _DISTRIBUTIONS[kind]
+    known = {"type", *needed, *(() if kind == "categorical" else ("log", "step"))}
+    faults = [f"{where}.{key} is missing" for key in needed if key not in item]
+    faults += [f"{where} has an unknown key {key!r}" for key in sorted(map(str, set(item) - known))]
+    return faults or (_choice_faults(where, item) if kind == "categorical" else _bounds_faults(where, item))
+
+
+def _choice_faults(where: str, item: Mapping[str, Any]) -> list[str]:
+    choices = item["choices"]
+    if isinstance(choices, list) and choices and all(_is_choice(choice) for choice in choices):
+        return []
+    return [f"{where}.choices must be a list of texts, numbers or booleans, not empty, got {choices!r}"]
 
 
 def _bounds_faults(where: str, item: Mapping[str, Any]) -> list[str]:
-    if "choices" in item:
-        full = isinstance(item["choices"], list) and item["choices"]
-        return [] if full else [f"{where}.choices must be a list that is not empty, got {item['choices']!r}"]
-    low, high = item.get("low", 0), item.get("high", 0)
-    if not all(isinstance(end, int | float) for end in (low, high)) or low > high:
-        return [f"{where}: low must be a number not above high, got {low!r} and {high!r}"]
-    if item.get("log") and low <= 0:
-        return [f"{where}: a logarithmic range must start above 0, got {low!r}"]
-    return []
+    low, high, log, step = item["low"], item["high"], item.get("log", False), item.get("step")
+    is_fit = _is_whole if item["type"] == "int" else is_number
+    what = "a whole number" if item["type"] == "int" else "a finite number"
+    faults = []
+    if not (is_fit(low) and is_fit(high)) or low > high:
+        faults.append(f"{where}: low must be {what} not above high, got {low!r} and {high!r}")
+    elif log is True and low <= 0:
+        faults.append(f"{where}: a logarithmic range must start above 0, got {low!r}")
+    if not isinstance(log, bool):
+        faults.append(f"{where}.log must be true or false, got {log!r}")
+    if step is not None and not (is_fit(step) and step > 0):
+        faults.append(f"{where}.step must be {what} above 0, got {step!r}")
+    if step is not None and log is True:
+        faults.append(f"{where}: a logarithmic range takes no step, got {step!r}")
+    return faults
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number that can be compared: no boolean, neither infinite nor NaN."""
+    return _is_whole(value) or (isinstance(value, float) and isfinite(value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_choice(value: Any) -> bool:
+    return isinstance(value, str | bool) or is_number(value)
 
 
 def bar_faults(table: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the bars of `[tool.taxiway.evaluation]`."""
     where, faults = "[tool.taxiway.evaluation]", []
     minimum = table.get("minimum", {})
-    if not isinstance(minimum, dict) or not all(isinstance(bar, int | float) for bar in minimum.values()):
-        faults.append(f"{where}.minimum must be a table of numbers, got {minimum!r}")
+    if not isinstance(minimum, Mapping) or not all(is_number(bar) for bar in minimum.values()):
+        faults.append(f"{where}.minimum must be a table of finite numbers, got {minimum!r}")
     if not isinstance(table.get("compare", ""), str):
         faults.append(f"{where}.compare must name a metric, got {table['compare']!r}")
     tolerance = table.get("tolerance", 0)
-    if not isinstance(tolerance, int | float) or tolerance < 0:
-        faults.append(f"{where}.tolerance must be a number from 0, got {tolerance!r}")
+    if not is_number(tolerance) or tolerance < 0:
+        faults.append(f"{where}.tolerance must be a finite number from 0, got {tolerance!r}")
     return faults
+
+
+def param_faults(params: Mapping[str, Any], where: str) -> list[str]:
+    """Return which parameters cannot travel as JSON: dates, and numbers that are not finite."""
+    return [
+        f"{where}.params.{name} is no JSON value: {value!r}"
+        for name, value in params.items()
+        if not _is_json(value)
+    ]
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def read_mlproject(root: Path, faults: list[str]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -182,8 +285,11 @@ def read_mlproject(root: Path, faults: list[str]) -> dict[str, tuple[str, dict[s
 
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))["entry_points"]
-        return {name: (entry["command"], _mlproject_defaults(entry)) for name, entry in entries.items()}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as exc:
+        found = {name: (entry["command"], _mlproject_defaults(entry)) for name, entry in entries.items()}
+        if not all(isinstance(text, str) for name, (command, _) in found.items() for text in (name, command)):
+            raise TypeError("names and commands of entry points must be texts")
+        return found
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as exc:
         faults.append(f"MLproject cannot be read: {exc}")
         return {}
 

@@ -42,6 +42,7 @@ class Settings:
         gateway_url: Address of Envoy, as a client sees it.
         constraints: Constraints file that every lock honours, or None.
         secrets_dir: Folder whose files are a component's secrets, or None.
+        allow_untraceable: Whether a model of code without a Git commit is registered, marked, never to be promoted.
     """
 
     home: Path
@@ -54,6 +55,7 @@ class Settings:
     gateway_url: str = DEFAULT_GATEWAY_URL
     constraints: Path | None = None
     secrets_dir: Path | None = None
+    allow_untraceable: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -75,6 +77,8 @@ class Settings:
             gateway_url=env.get("TAXIWAY_GATEWAY_URL") or DEFAULT_GATEWAY_URL,
             constraints=_path(env.get("TAXIWAY_CONSTRAINTS")),
             secrets_dir=_path(env.get("TAXIWAY_SECRETS_DIR")),
+            allow_untraceable=env.get("TAXIWAY_ALLOW_UNTRACEABLE", "").strip().lower()
+            in ("1", "true", "yes"),
         )
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from taxiway.errors import ToolFailedError
 from taxiway.settings import child_environment, tool_environment
 
 OUTPUT_LIMIT, COMMAND_LIMIT = 4_000, 300
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+# A password may hold `@` and `/`: after a colon, all up to the last `@` counts as one.
+_CREDENTIALS = re.compile(r"""(?<=://)(?:[^\s/@:]*:[^\s'"]*|[^\s/]*)@""")
+_DRAFT = re.compile(r"^\..+\.[0-9a-f]{8}$")
+_HELD: ContextVar[tuple[int, ...]] = ContextVar("locks that this thread holds", default=())
 
 
 def redact(text: str) -> str:
@@ -51,7 +55,16 @@ def run(
     shown = " ".join(command)[:COMMAND_LIMIT].split("\n")[0]
     env = (tool_environment() if is_trusted else child_environment()) | dict(environment or {})
     try:
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=env,
+            pass_fds=held_locks(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
     except FileNotFoundError as exc:
         raise ToolFailedError(redact(command[0]), 127, f"{exc.filename} is not there; install it") from exc
     if done.returncode != 0:
@@ -81,27 +94,77 @@ def digest(value: Any) -> str:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock between the processes and threads of one host; the kernel frees it when its holder dies."""
+    """Hold a lock between the processes and threads of one host.
+
+    The kernel frees it when its holder dies and, with it, every tool that `run` started under it: whoever waits never
+    meets what a killed process left running.
+
+    Args:
+        path: A file, made if it is not there, or a folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _handed_down(descriptor):
+            yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def held_locks() -> tuple[int, ...]:
+    """Return the descriptors of the locks that this thread holds, for `pass_fds` of a child that works under them."""
+    return _HELD.get()
+
+
+@contextlib.contextmanager
+def _handed_down(descriptor: int) -> Iterator[None]:
+    _HELD.set((*_HELD.get(), descriptor))
+    try:
         yield
+    finally:
+        _HELD.set(tuple(held for held in _HELD.get() if held != descriptor))
 
 
 @contextlib.contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder that becomes `target`, in one step, when the block ends well; else nothing is left.
 
-    Where another process made `target` first, its folder stays: both hold the same content by their name.
+    Where another process made `target` first, its folder stays: both hold the same content by their name. What a
+    killed process left half-made beside it is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    folder.mkdir()
+    _sweep(target.parent)
+    tag = uuid.uuid4().hex[:8]
+    folder, unlocked = target.with_name(f".{target.name}.{tag}"), target.with_name(f".{tag}")
+    unlocked.mkdir()
+    with exclusive(unlocked):
+        # Only now has it a draft's name: no other process sweeps a draft that is locked.
+        os.rename(unlocked, folder)
+        try:
+            yield folder
+            _rename(folder, target)
+        finally:
+            remove(folder)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the drafts that nobody works on: whoever does holds a lock on the draft."""
+    for draft in parent.iterdir():
+        if _DRAFT.match(draft.name):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), _claimed(draft):
+                remove(draft)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield folder
-        _rename(folder, target)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        remove(folder)
+        os.close(descriptor)
 
 
 def _rename(folder: Path, target: Path) -> None:
@@ -121,9 +184,19 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a reader sees the old text or the new one."""
+def protect(folder: Path) -> None:
+    """Make everything in a folder readable by all and writable by none; the folder itself stays as it is."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            os.chmod(Path(parent) / name, 0o444)
+        if Path(parent) != folder:
+            os.chmod(parent, 0o555)  # noqa: S103 - readable by every component, writable by none
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace a file in one step, so that a reader sees the old text or the new one, with no wider mode than given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    draft.write_text(text, encoding="utf-8")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        file.write(text)
     os.replace(draft, path)

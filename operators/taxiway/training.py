@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway import component
+from taxiway import champion, component
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
+from taxiway.errors import ModelNotFoundError
 from taxiway.packaging.package import Materialised
 from taxiway.provenance import Provenance
 from taxiway.registry import mlmodel, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
 from taxiway.runners import Job, JobResult, ProcessRunner, Runner
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, fresh_folder, redact
+from taxiway.tools import exclusive, fresh_folder, redact, remove
 
 Log = Callable[[str], None]
 
@@ -74,7 +75,7 @@ def train(
         OutputFaultsError: If it leaves no model or no metrics.
     """
     inference = packages.lookup(handle, "inference", settings)
-    recipe = recipe_of(handle, dataset, settings, params=params, seed=seed)
+    recipe = recipe_of(handle, dataset, settings, params=params, seed=seed, log=log)
     with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
         run = finished(recipe, settings)
         if run is None:
@@ -87,16 +88,30 @@ def train(
 
 
 def recipe_of(
-    handle: str, dataset: DatasetVersion, settings: Settings, *, params: Mapping[str, Any] | None, seed: int
+    handle: str,
+    dataset: DatasetVersion,
+    settings: Settings,
+    *,
+    params: Mapping[str, Any] | None,
+    seed: int,
+    log: Log = print,
 ) -> Recipe:
-    """Return the recipe of a training: the current package of a handle, its defaults, its source models."""
+    """Return the recipe of a training: the current package of a handle, its defaults, its source models.
+
+    Raises:
+        ModelNotFoundError: If a source model has no live version.
+    """
     training = packages.lookup(handle, "training", settings)
-    sources = {
-        name: models.get(name, models.CHAMPION, settings).version
-        for name in training.manifest["source_models"]
-    }
+    sources = {name: _live(name, settings, log) for name in training.manifest["source_models"]}
     merged = dict(training.manifest["params"]) | dict(params or {})
     return Recipe(training=training, dataset=dataset, params=merged, seed=seed, source_models=sources)
+
+
+def _live(handle: str, settings: Settings, log: Log) -> int:
+    found = champion.find(handle, settings, log)
+    if found is None:
+        raise ModelNotFoundError(handle, models.CHAMPION)
+    return found.version
 
 
 def prepare(recipe: Recipe, settings: Settings) -> Bench:
@@ -170,6 +185,7 @@ def _train(
     try:
         result, _ = execute(recipe, bench, run, settings, runner, log)
         publish(recipe, run, result.output_dir, settings)
+        remove(result.output_dir)
         status = "FINISHED"
     finally:
         tracking.finish(run.run_id, status, settings)

@@ -22,7 +22,7 @@ from taxiway.provenance import Provenance
 from taxiway.registry import packages
 from taxiway.runners import Job, ProcessRunner, Runner
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, remove, write_atomically
+from taxiway.tools import digest, exclusive, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,6 @@ def transform(
             job = _job(code, raw, merged, folder, settings)
             (runner or ProcessRunner()).run(job, log)
             _check(job.output_dir)
-            remove(folder / "source")
             write_atomically(
                 facts, json.dumps({"key": key, "code": code.digest, **who.tags(provenance)}, indent=2)
             )

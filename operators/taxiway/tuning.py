@@ -21,7 +21,7 @@ from taxiway.registry import tracking
 from taxiway.registry.models import Recipe
 from taxiway.runners import ProcessRunner, Runner
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive
+from taxiway.tools import digest, exclusive, remove
 
 if TYPE_CHECKING:
     import optuna
@@ -122,7 +122,7 @@ def tune(
         InvalidSpecError: If space, metric or direction is missing or wrong.
         ComponentFailedError: If every trial failed; the last one's error.
     """
-    base = training.recipe_of(handle, dataset, settings, params=params, seed=seed)
+    base = training.recipe_of(handle, dataset, settings, params=params, seed=seed, log=log)
     if trials == 0:
         return TuneResult(params=base.params)
     objective = _objective(base.training.manifest["tuning"], space, metric, direction)
@@ -195,6 +195,7 @@ def _best(search: _Search) -> TuneResult:
     output = search.settings.home / "runs" / run.run_id / "output"
     if output.exists() and "taxiway.model_hash" not in run.tags:
         training.publish(recipe, run, output, search.settings)
+    _clear(search)
     tracking.log(
         search.parent.run_id,
         search.settings,
@@ -209,6 +210,14 @@ def _best(search: _Search) -> TuneResult:
         run_id=search.parent.run_id,
         url=tracking.run_url(search.parent, search.settings),
     )
+
+
+def _clear(search: _Search) -> None:
+    """Remove what trials left on this host: the best one's model is in MLflow, no other is asked for again."""
+    for trial in search.study.get_trials(deepcopy=False):
+        run_id = trial.user_attrs.get("mlflow_run_id")
+        if run_id:
+            remove(search.settings.home / "runs" / run_id / "output")
 
 
 def _objective(

@@ -16,6 +16,7 @@ import pytest
 
 from taxiway.datasets import DatasetVersion, snapshot
 from taxiway.settings import Settings
+from taxiway.tools import run
 
 PYPROJECT = """
 [project]
@@ -111,6 +112,22 @@ def write_project(folder: Path, handle: str = "tiny") -> Path:
     return folder
 
 
+def commit_all(folder: Path, message: str = "more") -> str:
+    """Commit everything in a folder, made a Git repository first, and return the commit."""
+    if not (folder / ".git").exists():
+        run(["git", "init", "--quiet", "--initial-branch", "main"], cwd=folder)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(["git", "add", "--all"], cwd=folder)
+    run(["git", *identity, "commit", "--quiet", "--allow-empty", "--message", message], cwd=folder)
+    return run(["git", "rev-parse", "HEAD"], cwd=folder).strip()
+
+
+@pytest.fixture
+def commit() -> Callable[..., str]:
+    """Return a function that commits everything in a folder."""
+    return commit_all
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Return a tiny model project that keeps the contract."""
@@ -126,8 +143,10 @@ def handle(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def handled(tmp_path: Path, handle: str) -> Path:
-    """Return a tiny model project under the test's own handle."""
-    return write_project(tmp_path / "project", handle)
+    """Return a tiny model project under the test's own handle, committed to Git."""
+    folder = write_project(tmp_path / "project", handle)
+    commit_all(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -185,9 +204,15 @@ def settings_in(home: Path, shared: Path, root: Path, *, tracking_uri: str) -> S
 
 
 @pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the session's MLflow server keeps its database and, in `artifacts/`, its files."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(mlflow_folder: Path) -> Iterator[str]:
     """Start MLflow's server on SQLite, once; a database that several processes open first would stay broken."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = mlflow_folder
     mlflow, store = Path(sys.executable).parent / "mlflow", f"sqlite:///{folder}/mlflow.db"
     environment = {
         **os.environ,

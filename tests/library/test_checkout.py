@@ -9,6 +9,7 @@ from taxiway import checkout
 from taxiway.checkout import locate
 from taxiway.errors import InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
+from taxiway.tools import remove
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -115,3 +116,64 @@ def test_url_credentials_stay_out_of_the_url_the_clone_and_errors(
     with pytest.raises(ToolFailedError) as caught:
         locate("http://user:s3cret@127.0.0.1:9/repo.git", settings)
     assert "s3cret" not in str(caught.value)
+
+
+def test_untracked_file_is_dirt_and_its_content_is_kept(repository: Path, settings: Settings) -> None:
+    folder = repository / "models" / "digits"
+    (folder / "new.py").write_text("print('never added')\n")
+    (folder / "new.bin").write_bytes(bytes(range(256)))
+    before = (repository / ".git" / "index").read_bytes()
+    found = locate(str(folder), settings)
+    assert found.is_dirty
+    assert "+print('never added')" in found.diff
+    assert "GIT binary patch" in found.diff
+    assert (repository / ".git" / "index").read_bytes() == before
+
+
+def test_ignored_file_is_neither_dirt_nor_packed(repository: Path, settings: Settings) -> None:
+    folder = repository / "models" / "digits"
+    (repository / ".git" / "info" / "exclude").write_text("*.secret\n")
+    (folder / "password.secret").write_text("s3cret")
+    (folder / "new.py").write_text("")
+    found = locate(str(folder), settings)
+    assert found.files is not None
+    assert sorted(found.files) == ["new.py", "value.txt"]
+    assert "s3cret" not in found.diff
+
+
+def test_repository_further_up_that_ignores_a_folder_says_nothing_about_it(
+    repository: Path, settings: Settings
+) -> None:
+    (repository / ".git" / "info" / "exclude").write_text("ignored\n")
+    (repository / "ignored").mkdir()
+    (repository / "ignored" / "x.py").write_text("")
+    found = locate(str(repository / "ignored"), settings)
+    assert (found.commit, found.is_dirty, found.files) == (None, False, None)
+
+
+@pytest.mark.parametrize("has_git", [True, False], ids=["edited", "without-its-git"])
+def test_cached_clone_that_somebody_edited_is_restored(
+    repository: Path, settings: Settings, has_git: bool
+) -> None:
+    url, commit = f"file://{repository}", git(repository, "rev-parse", "HEAD")
+    first = locate(url, settings, revision=commit)
+    (first.root / "models" / "digits" / "value.txt").write_text("edited")
+    (first.root / "stray.py").write_text("")
+    if not has_git:
+        remove(first.root / ".git")
+    again = locate(url, settings, revision=commit)
+    assert (again.root / "models" / "digits" / "value.txt").read_text() == "2"
+    assert not (again.root / "stray.py").exists()
+    assert again == first
+
+
+def test_url_that_looks_like_an_option_is_none(settings: Settings) -> None:
+    with pytest.raises(ToolFailedError) as caught:
+        locate("--upload-pack=touch pwned://x", settings)
+    assert "-- --upload-pack" in str(caught.value)
+
+
+def test_url_with_a_slash_in_its_password_is_refused_without_showing_it(settings: Settings) -> None:
+    with pytest.raises(InvalidSpecError, match="%2F") as caught:
+        locate("https://user:s3/cret@host/repo.git", settings)
+    assert "cret" not in str(caught.value)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taxiway.datasets import DatasetVersion, fetch, get, repository, snapshot
-from taxiway.errors import DataChangedError, DatasetNotFoundError, InvalidSpecError
+from taxiway.errors import DataChangedError, DatasetNotFoundError, InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
 from taxiway.tools import program, remove
 
@@ -186,5 +186,91 @@ def test_remote_with_credentials_keeps_them_out_of_git(settings: Settings) -> No
     root = settings.data_repository
     assert "s3cret" not in (root / ".dvc" / "config").read_text()
     assert "s3cret" in (root / ".dvc" / "config.local").read_text()
+    assert (root / ".dvc" / "config.local").stat().st_mode & 0o777 == 0o600
     repository.git(root, "add", "--all")
     assert "config.local" not in repository.git(root, "ls-files")
+
+
+@pytest.fixture
+def origin(settings: Settings, tmp_path: Path) -> Path:
+    """Return the bare repository that the data repository is a clone of, with a commit of the team's."""
+    bare, root = tmp_path / "origin.git", settings.data_repository
+    subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", bare], check=True)
+    repository.ensure(settings)
+    repository.git(root, "remote", "add", "origin", str(bare))
+    return bare
+
+
+@pytest.mark.slow
+def test_snapshot_is_pushed_to_the_origin_and_a_fresh_clone_pulls_it(
+    data: Path, settings: Settings, origin: Path, tmp_path: Path
+) -> None:
+    made = snapshot(data, "digits", settings)
+    clone = tmp_path / "clone"
+    subprocess.run(
+        ["git", "clone", "-q", "--branch", made.tag, origin, clone], check=True, capture_output=True
+    )
+    subprocess.run([program("dvc"), "pull", "-q"], cwd=clone, check=True, capture_output=True)
+    assert contents(clone / "digits") == contents(data)
+
+
+@pytest.mark.slow
+def test_snapshot_that_was_not_pushed_is_pushed_by_the_next(
+    data: Path, settings: Settings, origin: Path
+) -> None:
+    away = origin.rename(origin.with_name("away.git"))
+    with pytest.raises(ToolFailedError):
+        snapshot(data, "digits", settings)
+    away.rename(origin)
+    made = snapshot(data, "digits", settings)
+    assert f"refs/tags/{made.tag}" in repository.git(settings.data_repository, "ls-remote", "origin")
+    # Tagged here, and ended before the push.
+    repository.git(settings.data_repository, "push", "-q", "--delete", "origin", made.tag)
+    assert snapshot(data, "digits", settings) == made
+    assert f"refs/tags/{made.tag}" in repository.git(settings.data_repository, "ls-remote", "origin")
+
+
+@pytest.mark.slow
+def test_snapshot_commits_as_whom_the_repository_says(data: Path, settings: Settings) -> None:
+    root = repository.ensure(settings)
+    assert "taxiway" not in (root / ".git" / "config").read_text()
+    for key, value in (("user.name", "Team"), ("user.email", "team@example.com")):
+        repository.git(root, "config", key, value)
+    made = snapshot(data, "digits", settings)
+    assert repository.git(root, "log", "-1", "--format=%an", made.commit).strip() == "Team"
+
+
+@pytest.mark.slow
+def test_configuration_of_a_team_keeps_its_settings(settings: Settings) -> None:
+    root = repository.ensure(settings)
+    config = root / ".dvc" / "config"
+    config.write_text("# ours\n[core]\n    autostage = true\n[cache]\n    type = copy\n")
+    repository.ensure(settings)
+    text = config.read_text()
+    for line in (
+        "# ours",
+        "autostage = true",
+        "type = copy",
+        "remote = store",
+        f"url = {settings.data_remote}",
+    ):
+        assert line in text
+    assert "analytics" not in text
+    other = text.replace("remote = store", "remote = theirs")
+    config.write_text(other)
+    repository.ensure(replace(settings, data_remote="/elsewhere"))
+    assert config.read_text() == other
+
+
+@pytest.mark.slow
+def test_snapshot_follows_what_others_pushed(
+    data: Path, settings: Settings, origin: Path, tmp_path: Path
+) -> None:
+    first = snapshot(data, "digits", settings)
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", origin, other], check=True, capture_output=True)
+    elsewhere = replace(settings, home=tmp_path / "elsewhere", data_repository=other)
+    (data / "a.txt").write_text("changed on another host")
+    second = snapshot(data, "digits", elsewhere)
+    assert (first.version, second.version) == (1, 2)
+    assert snapshot(data, "digits", settings).commit == second.commit

@@ -1,11 +1,12 @@
 """The gate: pure judgement of numbers, and its whole walk on a registered version."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taxiway.datasets import DatasetVersion
-from taxiway.errors import GateFailedError, ModelNotFoundError
+from taxiway.errors import GateFailedError, InvalidSpecError, ModelNotFoundError
 from taxiway.evaluation import Bars, evaluate, judge
 from taxiway.packaging import package
 from taxiway.registry import models, packages, tracking
@@ -66,5 +67,16 @@ def test_gate_opens_and_closes_with_every_reason(
     experiment = tracking.ensure_experiment(handle, live)
     measured = tracking.find_runs(experiment, {"taxiway.kind": "evaluation"}, live)
     assert len(measured) == 2
+    assert not list((live.home / "runs").glob("*/output"))
     with pytest.raises(ModelNotFoundError):
         evaluate(handle, 9, dataset, live)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bars", [{"minimum": {"score": float("nan")}}, {"tolerance": float("inf")}])
+def test_bar_that_nothing_can_miss_is_refused(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings, bars: dict[str, Any]
+) -> None:
+    packages.register(package(str(handled), live, kinds=["evaluation"]), live)
+    with pytest.raises(InvalidSpecError, match="finite"):
+        evaluate(handle, 1, dataset, live, **bars)

@@ -32,6 +32,7 @@ def test_settings_read_every_variable(tmp_path: Path) -> None:
             "TAXIWAY_GATEWAY_URL": "http://gateway",
             "TAXIWAY_CONSTRAINTS": str(tmp_path / "constraints.txt"),
             "TAXIWAY_SECRETS_DIR": str(tmp_path / "secrets"),
+            "TAXIWAY_ALLOW_UNTRACEABLE": "1",
         }
     )
     assert settings == Settings(
@@ -44,5 +45,6 @@ def test_settings_read_every_variable(tmp_path: Path) -> None:
         gateway_url="http://gateway",
         constraints=tmp_path / "constraints.txt",
         secrets_dir=tmp_path / "secrets",
+        allow_untraceable=True,
     )
     assert "s3cret" not in repr(settings)

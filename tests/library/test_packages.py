@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taxiway.errors import (
+    ArtifactChangedError,
     InvalidSpecError,
     PackageNotRegisteredError,
     ProjectFaultsError,
@@ -179,3 +181,68 @@ def test_registered_package_runs_on_another_host(
     ready = packages.materialise(packages.lookup(handle, "training", elsewhere), elsewhere)
     assert (ready.source_dir / "train.py").read_text() == (handled / "train.py").read_text()
     assert ready.python.is_relative_to(elsewhere.home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["source", "lock"])
+def test_package_that_was_changed_in_mlflow_is_refused_and_leaves_nothing(
+    handled: Path, handle: str, live: Settings, tmp_path: Path, mlflow_folder: Path, part: str
+) -> None:
+    packages.register(package(str(handled), live, kinds=["training"]), live)
+    made = packages.lookup(handle, "training", live)
+    if part == "source":
+        (handled / "train.py").write_text("print('somebody else')\n")
+        (other,) = package(str(handled), live, kinds=["training"])
+        content = (home_of(other.digest, live) / "package" / "source.tar.gz").read_bytes()
+    else:
+        content = b"six==1.17.0\n"
+    (run,) = tracking.find_runs(
+        tracking.ensure_experiment(handle, live), {"taxiway.digest": made.digest}, live
+    )
+    name = "source.tar.gz" if part == "source" else "lock.txt"
+    (stored,) = (mlflow_folder / "artifacts").rglob(f"{run.run_id}/**/{name}")
+    stored.write_bytes(content)
+    elsewhere = replace(live, home=tmp_path / "elsewhere")
+    with pytest.raises(ArtifactChangedError, match=f"its {part} has the hash"):
+        packages.materialise(made, elsewhere)
+    assert list((elsewhere.home / "packages").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_package_that_is_committed_after_it_was_registered_is_of_that_commit(
+    handled: Path, handle: str, live: Settings, commit: Callable[..., str]
+) -> None:
+    with (handled / "train.py").open("a") as file:
+        file.write("# new\n")
+    (dirty,) = packages.register(package(str(handled), live, kinds=["training"]), live)
+    assert dirty.is_dirty
+    clean_commit = commit(handled)
+    (clean,) = packages.register(package(str(handled), live, kinds=["training"]), live)
+    assert (clean.digest, clean.version) == (dirty.digest, dirty.version)
+    assert (clean.commit, clean.is_dirty) == (clean_commit, False)
+    assert packages.lookup(handle, "training", live) == clean
+    (found,) = tracking.find_versions(f"{handle}.training", {}, live)
+    assert found.tags["mlflow.source.git.commit"] == clean_commit
+    assert packages.register([dirty], live) == (clean,)
+
+
+@pytest.mark.slow
+def test_registration_that_was_killed_is_finished_in_its_run(
+    handled: Path, handle: str, live: Settings
+) -> None:
+    (made,) = package(str(handled), live, kinds=["training"])
+    experiment = tracking.ensure_experiment(handle, live)
+    own = {"taxiway.kind": "package", "taxiway.package.kind": "training", "taxiway.digest": made.digest}
+    killed = tracking.create_run(experiment, "package", own, live)
+    packages.register([made], live)
+    (run,) = tracking.find_runs(experiment, {"taxiway.kind": "package"}, live)
+    assert (run.run_id, run.status) == (killed.run_id, "FINISHED")
+
+
+def test_package_outside_git_in_a_repository_takes_the_commit_and_the_url_it_is_told(
+    handled: Path, settings: Settings
+) -> None:
+    (made,) = package(
+        str(handled), settings, kinds=["training"], commit="c0ffee", url="https://host/team.git"
+    )
+    assert (made.commit, made.url, made.is_dirty) == ("c0ffee", "https://host/team.git", False)

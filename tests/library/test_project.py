@@ -1,13 +1,15 @@
 """A model project is read whole, or refused with every broken rule named at once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from taxiway.checkout import Checkout
+from taxiway.checkout import Checkout, locate
 from taxiway.errors import ProjectFaultsError
 from taxiway.project import Project, read
+from taxiway.settings import Settings
 
 
 def faults_of(root: Path) -> str:
@@ -66,7 +68,7 @@ def test_project_faults_are_named_all_at_once(project: Path) -> None:
         "unknown key 'rate'",
         "minimum must be",
         "direction must be",
-        "low must be a number not above high",
+        "low must be a finite number not above high",
         "transform.py line 1 is not Python",
     ):
         assert part in faults, f"{part!r} is not among\n{faults}"
@@ -183,3 +185,136 @@ def test_mlproject_is_accepted_for_training(project: Path) -> None:
 def test_mlproject_that_cannot_be_read_is_a_fault(project: Path) -> None:
     (project / "MLproject").write_text("entry_points: [\n")
     assert "MLproject cannot be read" in faults_of(project)
+
+
+BROKEN = {
+    "group-no-text": (
+        'command = "python train.py"',
+        'command = "python train.py"\ngroup = ["a"]',
+        "no group",
+    ),
+    "group-no-list": ("training = []", "training = 3", "training must be a list"),
+    "entries-no-text": ("training = []", "training = [3]", "cannot be read"),
+    "threads-bool": ("params = { c = 0.5 }", "threads = true", "threads must be"),
+    "params-date": ("params = { c = 0.5 }", "params = { c = 2026-01-01 }", "no JSON value"),
+    "params-nan": ("params = { c = 0.5 }", "params = { c = nan }", "no JSON value"),
+    "source-model": ("params = { c = 0.5 }", 'source_models = ["No Handle"]', "source_models: handle"),
+    "minimum-nan": ("score = 0.9", "score = nan", "minimum must be"),
+    "minimum-bool": ("score = 0.9", "score = true", "minimum must be"),
+    "tolerance-inf": ("tolerance = 0.01", "tolerance = inf", "tolerance must be"),
+    "tolerance-bool": ("tolerance = 0.01", "tolerance = true", "tolerance must be"),
+    "sla-nan": ("p99_ms = 250", "p99_ms = nan", "p99_ms must be"),
+    "space-no-table": ("space = { c", "space = 3 # { c", "space must name"),
+    "space-type-list": ('type = "float"', 'type = ["float"]', "type must be one of"),
+    "space-low-text": ("low = 0.0", 'low = "0"', "low must be a finite number"),
+    "space-high-inf": ("high = 1.0", "high = inf", "low must be a finite number"),
+    "space-int-float": ('type = "float"', 'type = "int"', "low must be a whole number"),
+    "space-step-zero": ("high = 1.0", "high = 1.0, step = 0", "step must be"),
+    "space-log-text": ("high = 1.0", 'high = 1.0, log = "yes"', "log must be true or false"),
+    "space-log-step": ("low = 0.0", "low = 0.1, log = true, step = 0.1", "takes no step"),
+    "space-choices": ('"float", low = 0.0, high = 1.0', '"categorical", choices = [[1]]', "choices must be"),
+    "space-choices-log": (
+        '"float", low = 0.0, high = 1.0',
+        '"categorical", choices = [1], log = true',
+        "unknown key 'log'",
+    ),
+    "files-empty": ('files = ["train.py"]', 'files = [""]', "is no pattern"),
+    "files-dot": ('files = ["train.py"]', 'files = ["."]', "files: '.'"),
+    "files-stars": ('files = ["train.py"]', 'files = ["**x"]', "files: '**x'"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "part"), BROKEN.values(), ids=BROKEN)
+def test_malformed_project_is_refused_and_crashes_nothing(
+    project: Path, old: str, new: str, part: str
+) -> None:
+    edit(project, old, new)
+    assert part in faults_of(project)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3", "entry_points: [1]", "entry_points: {main: 3}", "entry_points: {main: {command: 3}}", "\xff"],
+    ids=["number", "list", "entry", "command", "no-utf8"],
+)
+def test_malformed_mlproject_is_refused_and_crashes_nothing(project: Path, text: str) -> None:
+    (project / "MLproject").write_bytes(text.encode("latin-1"))
+    assert "MLproject cannot be read" in faults_of(project)
+
+
+@pytest.mark.parametrize(
+    ("contract", "document", "part"),
+    [
+        ("contract.json", [], "must be an object, got list"),
+        ("contract.json", {"requests": 3}, "requests must be a list of objects"),
+        ("contract.json", {"malformed": ["x"]}, "malformed must be a list of objects"),
+        ("contract.json", {"requests": [{"file": "../outside.png"}]}, "which leaves the project"),
+        ("contract.json", {"requests": [{"file": "/etc/hostname"}]}, "which leaves the project"),
+        ("contract.json", {"requests": [{"file": "absent.png"}]}, "names absent.png, which is missing"),
+        ("contract.json", {"requests": [{"file": ".env"}]}, "names .env, which is never packed"),
+        ("../contract.json", {}, "which leaves the project"),
+        ("/etc/hostname", {}, "which leaves the project"),
+    ],
+    ids=[
+        "list",
+        "requests",
+        "malformed",
+        "up",
+        "absolute",
+        "missing",
+        "private",
+        "contract-up",
+        "contract-abs",
+    ],
+)
+def test_malformed_contract_is_refused_and_crashes_nothing(
+    project: Path, contract: str, document: object, part: str
+) -> None:
+    (project / "contract.json").write_text(json.dumps(document))
+    (project / ".env").write_text("PASSWORD=s3cret")
+    (project.parent / "contract.json").write_text("{}")
+    (project.parent / "outside.png").write_bytes(b"png")
+    with (project / "pyproject.toml").open("a") as file:
+        file.write(f'[tool.taxiway.verification]\ncontract = "{contract}"\n')
+    assert part in faults_of(project)
+
+
+PRIVATE = (".venv/lib/x.py", "lib/.env.production", ".git/config", "lib/__pycache__/x.txt", ".env")
+
+
+@pytest.mark.parametrize("pattern", PRIVATE)
+def test_pattern_never_reaches_into_what_is_private(project: Path, pattern: str) -> None:
+    for name in PRIVATE:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("")
+    edit(project, 'files = ["train.py"]', 'files = ["**/*"]')
+    assert set(PRIVATE).isdisjoint(read_project(project).components["training"].files)
+    edit(project, 'files = ["**/*"]', f'files = ["train.py", "{pattern}"]')
+    assert "matches no file that may be packed" in faults_of(project)
+
+
+def test_ignored_file_is_never_packed(project: Path, settings: Settings, commit: Callable[..., str]) -> None:
+    (project / ".gitignore").write_text("*.key\n")
+    commit(project)
+    (project / "api.key").write_text("s3cret")
+    (project / "new.py").write_text("")
+    edit(project, 'files = ["train.py"]\n', "")
+    files = read(locate(str(project), settings)).components["training"].files
+    assert "new.py" in files
+    assert "api.key" not in files
+
+
+def test_refusal_in_the_documentation_is_what_is_printed(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "examples" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "train.py").write_text("")
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nrequires-python = ">=3.11"\n[dependency-groups]\ntraining = []\n'
+        '[tool.taxiway]\nhandle = "Mine"\n[tool.taxiway.training]\ncommand = "python train.py"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectFaultsError) as caught:
+        read(Checkout(root=Path("examples/mine")))
+    assert f"```\n{caught.value}\n```" in (root / "docs" / "model-project.md").read_text(encoding="utf-8")

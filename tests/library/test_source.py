@@ -1,10 +1,12 @@
 """A package's source is named by its content alone."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from taxiway.errors import InvalidSpecError
 from taxiway.packaging.source import content_hash, listing, pack, unpack
 
 
@@ -51,3 +53,18 @@ def test_listing_leaves_out_bytecode(tmp_path: Path) -> None:
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.pyc").write_bytes(b"")
     assert listing(folder) == ("a.py", "sub/b.txt")
+
+
+def test_archive_that_would_leave_the_folder_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../outside.txt"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidSpecError, match="cannot be unpacked"):
+        unpack(tmp_path / "evil.tar.gz", tmp_path / "folder")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_archive_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.tar.gz").write_bytes(b"nothing of the kind")
+    with pytest.raises(InvalidSpecError, match="cannot be unpacked"):
+        unpack(tmp_path / "broken.tar.gz", tmp_path)

@@ -14,6 +14,7 @@ import pytest
 
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import (
+    ArtifactChangedError,
     ComponentFailedError,
     ModelNotFoundError,
     OutputFaultsError,
@@ -24,6 +25,7 @@ from taxiway.packaging import package
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
 from taxiway.settings import Settings
+from taxiway.tools import remove
 from taxiway.training import finished, recipe_of, train
 
 pytestmark = pytest.mark.slow
@@ -75,8 +77,37 @@ def test_model_files_are_brought_and_checked(
     folder = models.download(made, live)
     assert json.loads((folder / "weights.json").read_text()) == {"c": 0.5}
     assert f"run_id: {made.run_id}" in (folder / "MLmodel").read_text()
+    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "weights.json")] == [
+        "0o555",
+        "0o444",
+    ]
+    before = folder.stat().st_ino
+    folder.chmod(0o755)
+    (folder / "cache.bin").write_text("left by a service")
+    assert models.download(made, live).stat().st_ino == before
+    (folder / "weights.json").chmod(0o644)
     (folder / "weights.json").write_text("tampered")
-    assert json.loads((models.download(made, live) / "weights.json").read_text()) == {"c": 0.5}
+    with pytest.raises(ArtifactChangedError, match="once nothing serves it"):
+        models.download(made, live)
+    assert (folder / "cache.bin").exists()
+
+
+def test_model_that_was_changed_in_mlflow_is_refused_and_leaves_nothing(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings, mlflow_folder: Path
+) -> None:
+    made = train(handle, dataset, live)
+    (stored,) = (mlflow_folder / "artifacts").rglob(f"{made.run_id}/**/weights.json")
+    stored.write_text('{"c": 0.1}')
+    with pytest.raises(ArtifactChangedError, match="its model has the hash"):
+        models.download(made, live)
+    assert list((live.home / "models" / handle).iterdir()) == []
+
+
+def test_run_leaves_no_source_and_no_model_on_this_host(
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    made = train(handle, dataset, live)
+    assert [path.name for path in (live.home / "runs" / made.run_id).iterdir()] == ["log.txt"]
 
 
 def test_train_twice_is_one_version(
@@ -160,10 +191,40 @@ def test_version_with_a_missing_edge_is_refused(
     recipe = recipe_of(handle, replace(dataset, commit=""), live, params=None, seed=0)
     run = finished(recipe, live)
     assert run is not None
-    inference = replace(packages.lookup(handle, "inference", live), version=None)
+    inference = replace(packages.lookup(handle, "inference", live), version=None, commit=None)
     with pytest.raises(UntraceableError) as caught:
         models.register_version(recipe, inference, run, live)
-    assert set(caught.value.faults) == {"inference package is not registered", "dataset has no Git commit"}
+    assert [fault.split(";")[0] for fault in caught.value.faults] == [
+        "inference package is not registered",
+        "dataset has no Git commit",
+        "inference code has no Git commit",
+    ]
+
+
+def test_code_outside_git_is_refused_or_marked_and_never_promoted(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings, commit: Callable[..., str]
+) -> None:
+    remove(handled / ".git")
+    packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
+    with pytest.raises(UntraceableError) as caught:
+        train(handle, dataset, live)
+    assert [fault.split()[0] for fault in caught.value.faults] == ["training", "inference"]
+
+    marked = train(handle, dataset, replace(live, allow_untraceable=True))
+    assert marked.untraceable == caught.value.faults
+    assert models.get(handle, marked.version, live) == marked
+    tags = tracking.find_versions(handle, {}, live)[0].tags
+    assert tags["taxiway.untraceable"] == "; ".join(marked.untraceable)
+    with pytest.raises(UntraceableError, match="never promoted: training code has no Git commit"):
+        models.refuse_untraceable(marked)
+
+    made_of = commit(handled)
+    packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
+    traced = train(handle, dataset, live)
+    assert (traced.version, traced.untraceable, traced.run_id) == (2, (), marked.run_id)
+    models.refuse_untraceable(traced)
+    tags = tracking.find_versions(handle, {}, live)[0].tags
+    assert tags["taxiway.training.commit"] == tags["taxiway.inference.commit"] == made_of
 
 
 CALLER = """

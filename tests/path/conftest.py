@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from taxiway.registry import models
 from taxiway.trial.samples import keep_samples
+from taxiway.trial.services import HANDLE
 from tests.path.world import DagRun, World
 
 
@@ -41,6 +43,8 @@ def tuned_run(world: World, second_run: DagRun) -> DagRun:
     with world.traffic() as load:
         run = world.run_dag(trials=3)
     assert load.counts.failed == 0
+    promoted = run.result("traffic")["version"]
+    assert models.get(HANDLE, models.CHAMPION, world.settings).version == promoted
     return run
 
 

@@ -6,20 +6,23 @@ version means is decided in `versions.py`.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from taxiway.errors import ToolFailedError
 from taxiway.settings import Settings
-from taxiway.tools import program, redact, run
+from taxiway.tools import program, redact, run, write_atomically
 
 _QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "true"}
-_IDENTITY = {
-    "user.name": "taxiway",
-    "user.email": "taxiway@localhost",
-    "commit.gpgsign": "false",
-    "tag.gpgsign": "false",
-}
-REMOTE = "store"
+# Who commits where neither the machine nor the repository says; such a commit cannot be signed either.
+_NOBODY = (
+    *("-c", "user.name=taxiway", "-c", "user.email=taxiway@localhost"),
+    *("-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"),
+)
+REMOTE, ORIGIN = "store", "origin"
+_SECTION = f"'remote \"{REMOTE}\"'"
+_OURS = {"core": {"analytics": "false", "check_update": "false"}, "cache": {"type": '"hardlink,copy"'}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +58,63 @@ def ensure(settings: Settings) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     if not (root / ".git").exists():
         git(root, "init", "--quiet", "--initial-branch", "main")
-        for key, value in _IDENTITY.items():
-            git(root, "config", key, value)
     if not (root / ".dvc" / "config").exists():
         dvc(root, "init", "--quiet")
+        # Hard links first: where a file system has no reflinks, trying them makes adding five times slower.
+        _configure(root / ".dvc" / "config", _OURS)
+        git(root, "add", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
     _set_remote(root, settings)
     return root
 
 
 def git(root: Path, *arguments: str | Path) -> str:
     """Run git in the data repository and return its output."""
-    return run(["git", *arguments], cwd=root)
+    return run(["git", *arguments], cwd=root, environment={"GIT_TERMINAL_PROMPT": "0"})
+
+
+def origin(root: Path) -> str | None:
+    """Return the address of the repository that this one is pushed to, without credentials, or None."""
+    return redact(_configured(root, f"remote.{ORIGIN}.url")) or None
+
+
+def follow(root: Path) -> None:
+    """Take over what others pushed to the origin, if there is one.
+
+    Raises:
+        ToolFailedError: If it does not answer, or went another way than this repository: merge them by hand.
+    """
+    if origin(root) is None:
+        return
+    git(root, "fetch", "--quiet", "--tags", ORIGIN)
+    theirs = f"refs/remotes/{ORIGIN}/{_branch(root)}"
+    if git(root, "for-each-ref", theirs):
+        git(root, "merge", "--quiet", "--ff-only", theirs)
+
+
+def publish(root: Path, tag: str) -> None:
+    """Push the branch and a tag to the origin, if there is one; what is there already costs one question.
+
+    Raises:
+        ToolFailedError: If the origin does not answer or refuses; trying again is safe.
+    """
+    if origin(root) is not None:
+        branch, label = f"refs/heads/{_branch(root)}", f"refs/tags/{tag}"
+        git(root, "push", "--quiet", "--atomic", ORIGIN, f"HEAD:{branch}", f"{label}:{label}")
+
+
+def _branch(root: Path) -> str:
+    return git(root, "symbolic-ref", "--short", "HEAD").strip()
+
+
+def _configured(root: Path, key: str) -> str:
+    try:
+        return git(root, "config", "--get", key).strip()
+    except ToolFailedError:
+        return ""
+
+
+def _identity(root: Path) -> tuple[str, ...]:
+    return () if _configured(root, "user.email") else _NOBODY
 
 
 def dvc(root: Path, *arguments: str | Path) -> str:
@@ -75,13 +124,14 @@ def dvc(root: Path, *arguments: str | Path) -> str:
 
 def commit(root: Path, message: str) -> str:
     """Commit what is in the index, and return the commit."""
-    git(root, "commit", "--quiet", "--allow-empty", "--message", message)
+    git(root, *_identity(root), "commit", "--quiet", "--allow-empty", "--message", message)
     return git(root, "rev-parse", "HEAD").strip()
 
 
 def tag(root: Path, name: str, commit: str, found: Output) -> None:
     """Tag a commit, with what its data is as the tag's message."""
-    git(root, "tag", "--annotate", name, commit, "--message", json.dumps(asdict(found), sort_keys=True))
+    message = json.dumps(asdict(found), sort_keys=True)
+    git(root, *_identity(root), "tag", "--annotate", name, commit, "--message", message)
 
 
 def tagged(root: Path, name: str) -> dict[int, Tagged]:
@@ -136,28 +186,41 @@ def _md5(path: Path) -> str:
 
 
 def _set_remote(root: Path, settings: Settings) -> None:
-    # Hard links first: where a file system has no reflinks, trying them makes adding five times slower.
-    # Written as DVC writes it: each of its commands costs a process start, and this runs before every snapshot.
-    config = root / ".dvc" / "config"
+    """Name our remote in DVC's configuration, where a team has none of its own; every other key stays as it is.
+
+    Written as DVC writes it: each of its commands costs a process start, and this runs before every snapshot.
+    """
+    config, url = root / ".dvc" / "config", settings.data_remote
     before = config.read_text(encoding="utf-8")
-    if "remote = " in before and f"remote = {REMOTE}\n" not in before:
+    if url is None or ("remote = " in before and f"remote = {REMOTE}\n" not in before):
         return
-    url = settings.data_remote
-    lines = [
-        "[core]",
-        "    analytics = false",
-        "    check_update = false",
-        *([f"    remote = {REMOTE}"] if url else []),
-    ]
-    lines += ["[cache]", '    type = "hardlink,copy"', *(_remote(redact(url)) if url else [])]
-    text = "\n".join(lines) + "\n"
-    if before != text:
-        config.write_text(text, encoding="utf-8")
-        git(root, "add", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
-    if url and redact(url) != url:
-        # DVC's place for secrets: it is ignored by Git.
-        (root / ".dvc" / "config.local").write_text("\n".join(_remote(url)) + "\n", encoding="utf-8")
+    if _configure(config, {"core": {"remote": REMOTE}, _SECTION: {"url": redact(url)}}):
+        git(root, "add", ".dvc/config")
+    if redact(url) != url:
+        # DVC's place for secrets: it is ignored by Git, and read by nobody else.
+        _configure(root / ".dvc" / "config.local", {_SECTION: {"url": url}}, mode=0o600)
 
 
-def _remote(url: str) -> list[str]:
-    return [f"['remote \"{REMOTE}\"']", f"    url = {url}"]
+def _configure(path: Path, wanted: Mapping[str, Mapping[str, str]], *, mode: int = 0o644) -> bool:
+    """Set keys of a DVC configuration file, and return whether any changed."""
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = list(before)
+    for section, values in wanted.items():
+        for key, value in values.items():
+            _set(lines, f"[{section}]", key, value)
+    if lines != before:
+        write_atomically(path, "\n".join(lines) + "\n", mode=mode)
+    return lines != before
+
+
+def _set(lines: list[str], header: str, key: str, value: str) -> None:
+    if header not in [line.strip() for line in lines]:
+        lines.append(header)
+    start = [line.strip() for line in lines].index(header) + 1
+    following = (place for place in range(start, len(lines)) if lines[place].lstrip().startswith("["))
+    end = next(following, len(lines))
+    for place in range(start, end):
+        if lines[place].partition("=")[0].strip() == key:
+            lines[place] = f"    {key} = {value}"
+            return
+    lines.insert(end, f"    {key} = {value}")

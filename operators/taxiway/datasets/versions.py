@@ -5,7 +5,6 @@ Equal bytes are one version however often they are taken. Commands are run in `r
 """
 
 import dataclasses
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.datasets import repository
-from taxiway.errors import DataChangedError, DatasetNotFoundError, InvalidSpecError, ToolFailedError
+from taxiway.errors import DataChangedError, DatasetNotFoundError, InvalidSpecError
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, fresh_folder, redact, remove
+from taxiway.tools import exclusive, fresh_folder, protect, remove
 
 _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
 _COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
@@ -61,8 +60,8 @@ def snapshot(
 ) -> DatasetVersion:
     """Return the version that holds a folder's bytes, made, committed, pushed and tagged if there is none yet.
 
-    Killed half-way it leaves no tag, and the next call goes on. Its bytes are pushed before the tag is set, so that
-    whoever finds a version can pull it.
+    Killed half-way it leaves no tag, and the next call goes on. Its bytes are pushed before the tag is set, and commit
+    and tag are pushed to the data repository's origin, if it has one, so that whoever finds a version can pull it.
 
     Args:
         folder: What to take; it is copied.
@@ -78,6 +77,7 @@ def snapshot(
     _check(folder, name)
     with _lock(settings):
         root = repository.ensure(settings)
+        repository.follow(root)
         taken = repository.folder_hash(folder)
         found = _with_hash(root, name, taken)
         if found is None:
@@ -85,6 +85,8 @@ def snapshot(
             log(f"{found.tag} is new: {found.files} files, {found.size_bytes} bytes, {found.hash}")
         else:
             log(f"{found.tag} already holds these bytes: no new version")
+        # Also for a version that is there: whoever made it may have been killed before it was pushed.
+        repository.publish(root, found.tag)
     _seed(folder, found, taken, settings)
     return found
 
@@ -175,15 +177,8 @@ def _version(root: Path, name: str, number: int, found: repository.Tagged) -> Da
         hash=data.hash,
         size_bytes=data.size_bytes,
         files=data.files,
-        repository=_origin(root),
+        repository=repository.origin(root) or str(root),
     )
-
-
-def _origin(root: Path) -> str:
-    try:
-        return redact(repository.git(root, "config", "--get", "remote.origin.url").strip()) or str(root)
-    except ToolFailedError:
-        return str(root)
 
 
 def _cached(version: DatasetVersion, settings: Settings) -> Path:
@@ -197,7 +192,7 @@ def _seed(folder: Path, version: DatasetVersion, taken: str, settings: Settings)
         return
     with fresh_folder(target) as draft:
         shutil.copytree(folder, draft, dirs_exist_ok=True)
-        _protect(draft)
+        protect(draft)
         if repository.folder_hash(draft) != version.hash:
             raise DataChangedError(folder, version.hash, "other bytes, written while it was copied")
 
@@ -211,12 +206,4 @@ def _bring(version: DatasetVersion, folder: Path, settings: Settings) -> None:
         for path in (draft / "data").iterdir():
             path.rename(draft / path.name)
         (draft / "data").rmdir()
-        _protect(draft)
-
-
-def _protect(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            os.chmod(Path(parent) / name, 0o444)
-        if Path(parent) != folder:
-            os.chmod(parent, 0o555)  # noqa: S103 - readable by every component, writable by none
+        protect(draft)

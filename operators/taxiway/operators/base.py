@@ -45,8 +45,9 @@ def refusals() -> Iterator[None]:
     """Turn what a retry cannot mend into Airflow's own final failure; everything else passes and may be retried.
 
     Raises:
-        AirflowFailException: For a broken specification, a thing that does not exist, a closed gate, a failed
-            verification, or a rollout that ended without promotion.
+        AirflowFailException: For a broken specification, a thing that does not exist, a token that the controller does
+            not know, files that are not what was registered, a closed gate, a failed verification, or a rollout that
+            ended without promotion.
     """
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -55,6 +56,8 @@ def refusals() -> Iterator[None]:
     final = (
         errors.InvalidSpecError,
         errors.NotFoundError,
+        errors.AuthenticationError,
+        errors.ArtifactChangedError,
         errors.GateFailedError,
         errors.VerificationFailedError,
         errors.RolloutEndedError,
@@ -94,6 +97,27 @@ def bundle_commit(context: "Context") -> str | None:
     """Return the commit that a Git DAG bundle pinned this run to; the bundle's folder has no `.git` to ask."""
     bundle = getattr(context["ti"], "bundle_instance", None)
     return getattr(bundle, "version", None)
+
+
+def bundle_origin(context: "Context", project: str) -> "dict[str, str | None]":
+    """Return commit and URL of a project that came with a Git DAG bundle; none where another Git knows better.
+
+    Args:
+        context: The task's.
+        project: Path relative to the DAG's file, or a Git URL.
+    """
+    from taxiway.checkout import is_url
+    from taxiway.tools import redact
+
+    commit, bundle = bundle_commit(context), getattr(context["ti"], "bundle_instance", None)
+    if bundle is None or commit is None or is_url(project):
+        return {}
+    folder = Path(getattr(bundle, "repo_path", bundle.path)).resolve()
+    is_inside = (dag_folder(context) / project).resolve().is_relative_to(folder)
+    if not is_inside or (folder / ".git").exists():
+        return {}
+    url = getattr(bundle, "repo_url", None)
+    return {"commit": commit, "url": redact(str(url)) if url else None}
 
 
 def version_number(value: int | str) -> int:

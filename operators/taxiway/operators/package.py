@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, bundle_commit, dag_folder, refusals
+from taxiway.operators.base import TaxiwayOperator, bundle_origin, dag_folder, refusals
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,7 +34,6 @@ class PackageOperator(TaxiwayOperator):
         self.revision = revision
 
     def execute(self, context: "Context") -> dict[str, Any]:
-        from taxiway.checkout import is_url
         from taxiway.packaging.package import package
 
         with refusals():
@@ -45,7 +44,6 @@ class PackageOperator(TaxiwayOperator):
                 beside=dag_folder(context),
                 revision=self.revision or None,
                 log=self.log.info,
+                **bundle_origin(context, self.project),
             )
-        commit = None if is_url(self.project) else bundle_commit(context)
-        pinned = {"commit": commit, "is_dirty": False} if commit else {}
-        return {"packages": [each.to_json() | pinned for each in packages]}
+        return {"packages": [each.to_json() for each in packages]}

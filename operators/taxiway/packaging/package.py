@@ -13,6 +13,7 @@ from typing import Any
 
 from taxiway import checkout as checkouts
 from taxiway import project as projects
+from taxiway.errors import ArtifactChangedError
 from taxiway.packaging import bento, environment, source
 from taxiway.project import Component, Project
 from taxiway.settings import Settings
@@ -85,6 +86,7 @@ def package(
     beside: Path | None = None,
     revision: str | None = None,
     commit: str | None = None,
+    url: str | None = None,
     log: Callable[[str], None] = print,
 ) -> tuple[CodePackage, ...]:
     """Package components of a model project, with their environments and the Bento made ready on this host.
@@ -95,7 +97,8 @@ def package(
         kinds: Components to package; None is every one that the project has.
         beside: What a relative path is relative to, a DAG's file or folder.
         revision: Git revision of a URL.
-        commit: Git commit of a folder without a `.git`, such as a DAG bundle's; where Git can be asked, it is.
+        commit: Git commit of a folder without a `.git`, such as a DAG bundle's; given, Git is not asked.
+        url: Git URL of that folder's repository, without credentials.
         log: Called with a line of progress.
 
     Returns:
@@ -106,7 +109,9 @@ def package(
         ToolFailedError: If a requirement cannot be resolved or installed, or the service not be imported.
     """
     found = checkouts.locate(project, settings, beside=beside, revision=revision)
-    read = projects.read(dataclasses.replace(found, commit=found.commit or commit))
+    if commit:
+        found = checkouts.Checkout(root=found.root, commit=commit, url=url)
+    read = projects.read(found)
     wanted = [read.components[kind] for kind in kinds or read.components]
     # Two components at a time: resolving and installing wait for the disk, and the Bento's build keeps one core busy.
     with ThreadPoolExecutor(2) as pool:
@@ -171,7 +176,7 @@ def _write(
     source.pack(project.root, component.files, folder / ARCHIVE)
     (folder / LOCK).write_text(locked.text, encoding="utf-8")
     if project.checkout.diff:
-        (folder / DIFF).write_text(project.checkout.diff, encoding="utf-8")
+        (folder / DIFF).write_text(project.checkout.diff, encoding="utf-8", errors="surrogateescape")
     (folder / MANIFEST).write_text(json.dumps(made.to_json(), indent=2, sort_keys=True), encoding="utf-8")
 
 
@@ -181,23 +186,49 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
     Source that somebody changed since is thrown away and unpacked again.
 
     Raises:
+        ArtifactChangedError: If archive or lock are not what the package says.
         ToolFailedError: If its environment or its Bento cannot be made.
     """
     folder = home_of(made.digest, settings)
     source_dir = folder / "source"
-    if (
-        source_dir.exists()
-        and source.content_hash(source_dir, source.listing(source_dir)) != made.source_hash
-    ):
+    if source_dir.exists() and _hash_of(source_dir) != made.source_hash:
         remove(source_dir)
     if not source_dir.exists():
-        with fresh_folder(source_dir) as draft:
-            source.unpack(folder / FILES / ARCHIVE, draft)
-    locked = environment.Lock(text=(folder / FILES / LOCK).read_text(encoding="utf-8"), python=made.python)
+        unpack(made, folder)
+    locked = _lock_of(made, folder)
     python = environment.ensure(locked, settings)
     return Materialised(
         source_dir=source_dir, python=python, bento_dir=_bento(made, folder, source_dir, python)
     )
+
+
+def unpack(made: CodePackage, folder: Path) -> None:
+    """Unpack the archive in a package's folder, and check source and lock against what the package says.
+
+    Raises:
+        ArtifactChangedError: If they differ; no source is left.
+    """
+    _lock_of(made, folder)
+    with fresh_folder(folder / "source") as draft:
+        source.unpack(folder / FILES / ARCHIVE, draft)
+        _check(made, "source", made.source_hash, _hash_of(draft))
+
+
+def _lock_of(made: CodePackage, folder: Path) -> environment.Lock:
+    locked = environment.Lock(text=(folder / FILES / LOCK).read_text(encoding="utf-8"), python=made.python)
+    _check(made, "lock", made.lock_hash, locked.hash)
+    return locked
+
+
+def _check(made: CodePackage, part: str, expected: str, got: str) -> None:
+    if got != expected:
+        name = f"{made.handle}.{made.kind} {made.digest[:12]}"
+        again = "nothing of it was used; restore its artifacts in MLflow, or package and register it again"
+        raise ArtifactChangedError(name, part, expected, got, again)
+
+
+def _hash_of(folder: Path) -> str:
+    return source.content_hash(folder, source.listing(folder))
 
 
 def _bento(made: CodePackage, folder: Path, source_dir: Path, python: Path) -> Path | None:

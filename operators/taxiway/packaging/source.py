@@ -7,9 +7,11 @@ import gzip
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from taxiway.errors import InvalidSpecError
 from taxiway.tools import digest
 
 
@@ -34,10 +36,17 @@ def pack(root: Path, files: Iterable[str], archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> tuple[str, ...]:
-    """Unpack an archive into a folder and return its files; a path that leaves the folder is refused."""
-    with tarfile.open(archive, mode="r:gz") as tar:
-        tar.extractall(folder, filter="data")
-        return tuple(sorted(tar.getnames()))
+    """Unpack an archive into a folder and return its files.
+
+    Raises:
+        InvalidSpecError: If it is no archive, or a path in it leaves the folder.
+    """
+    try:
+        with tarfile.open(archive, mode="r:gz") as tar:
+            tar.extractall(folder, filter="data")
+            return tuple(sorted(tar.getnames()))
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as exc:
+        raise InvalidSpecError((f"cannot be unpacked: {exc}",), str(archive)) from exc
 
 
 def listing(root: Path) -> tuple[str, ...]:

@@ -6,24 +6,26 @@ version is named by what it was made of; made again of the same, it is the same 
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from taxiway import provenance as who
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.errors import ModelNotFoundError, UntraceableError
+from taxiway.errors import ArtifactChangedError, ModelNotFoundError, UntraceableError
 from taxiway.packaging import source
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import tracking
+from taxiway.registry import mlmodel, tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, fresh_folder, remove
+from taxiway.tools import digest, exclusive, fresh_folder, protect, write_atomically
 
 MODEL = "model"
 CHAMPION, PREVIOUS = "champion", "previous"
+UNTRACEABLE = "taxiway.untraceable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class ModelVersion:
         metrics: What training measured.
         model_hash: Content hash of the model's files.
         source_models: Version of each source model, by handle.
+        untraceable: Which edges of its lineage are missing; with one, it can never be promoted.
         url: Its page in MLflow's UI.
     """
 
@@ -87,16 +90,18 @@ class ModelVersion:
     metrics: Mapping[str, float]
     model_hash: str
     source_models: Mapping[str, int] = field(default_factory=dict)
+    untraceable: tuple[str, ...] = ()
     url: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"untraceable": list(self.untraceable)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ModelVersion":
         """Read what `to_json` wrote."""
-        return cls(**{**data, "dataset": DatasetVersion.from_json(data["dataset"])})
+        dataset = DatasetVersion.from_json(data["dataset"])
+        return cls(**{**data, "dataset": dataset, "untraceable": tuple(data.get("untraceable", ()))})
 
 
 def register_version(
@@ -117,19 +122,30 @@ def register_version(
         provenance: Who asked.
 
     Raises:
-        UntraceableError: If an edge of the lineage is missing; every missing one is named.
+        UntraceableError: If an edge of the lineage is missing; every missing one is named. Where the settings allow
+            it, code without a commit is registered all the same, marked, and can never be promoted.
         TransportError: If MLflow does not answer.
     """
     handle = recipe.training.handle
-    faults = _missing_edges(recipe, inference, run)
-    if faults:
-        raise UntraceableError(faults, f"a version of {handle}")
+    faults, uncommitted = _missing_edges(recipe, inference, run), _uncommitted(recipe, inference)
+    if faults or (uncommitted and not settings.allow_untraceable):
+        raise UntraceableError((*faults, *uncommitted), f"a version of {handle}")
     key = digest([recipe.key, inference.digest])
     with exclusive(settings.home / "registry" / f"{handle}.lock"):
         found = tracking.find_versions(handle, {"taxiway.key": key}, settings)
-        return _read(
-            found[0] if found else _create(recipe, inference, run, key, settings, provenance), settings
-        )
+        # Code that was committed since makes a version of its own: a mark is never taken off.
+        fit = [version for version in found if uncommitted or UNTRACEABLE not in version.tags]
+        return _read(fit[0] if fit else _create(recipe, inference, run, key, settings, provenance), settings)
+
+
+def refuse_untraceable(version: ModelVersion) -> None:
+    """Refuse to promote a version whose lineage has a missing edge.
+
+    Raises:
+        UntraceableError: If it has one; every missing one is named.
+    """
+    if version.untraceable:
+        raise UntraceableError(version.untraceable, f"{version.handle}/{version.version} is never promoted")
 
 
 def get(handle: str, version: int | str, settings: Settings) -> ModelVersion:
@@ -153,22 +169,48 @@ def set_alias(handle: str, alias: str, version: int, settings: Settings) -> None
 
 
 def download(version: ModelVersion, settings: Settings) -> Path:
-    """Return the folder of a version's files on this host, checked against the hash that it was registered with."""
+    """Return the folder of a version's files on this host, read-only, checked against the hash it was registered with.
+
+    A variant may serve from it, so it is never removed nor changed: what others left beside its files is not looked
+    at, and a changed file is refused.
+
+    Raises:
+        ArtifactChangedError: If a file is not what was registered, here or in MLflow; nothing new is kept.
+    """
     folder = settings.home / "models" / version.handle / str(version.version)
-    if folder.exists() and hash_of(folder) != version.model_hash:
-        remove(folder)
+    listing = folder.with_name(f"{version.version}.files.json")
     if not folder.exists():
         with fresh_folder(folder) as draft:
             fetched = tracking.download(version.run_id, MODEL, draft, settings)
             for path in fetched.iterdir():
                 path.rename(draft / path.name)
             fetched.rmdir()
+            _check(version, hash_of(draft), "restore its artifacts in MLflow; nothing of them was kept")
+            protect(draft)
+            write_atomically(listing, json.dumps(source.listing(draft)))
+        os.chmod(folder, 0o555)  # noqa: S103 - readable by every component, writable by none
+    names = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else None
+    _check(version, hash_of(folder, names), f"delete {folder}, once nothing serves it, to fetch it again")
     return folder
 
 
-def hash_of(folder: Path) -> str:
-    """Return the content hash of a model's files; MLflow's own description of them, which holds times, is left out."""
-    return source.content_hash(folder, [name for name in source.listing(folder) if name != "MLmodel"])
+def _check(version: ModelVersion, got: str, next_step: str) -> None:
+    if got != version.model_hash:
+        name = f"{version.handle}/{version.version}"
+        raise ArtifactChangedError(name, "model", version.model_hash, got, next_step)
+
+
+def hash_of(folder: Path, names: Iterable[str] | None = None) -> str:
+    """Return the content hash of a model's files; MLflow's own description of them, which holds times, is left out.
+
+    Args:
+        folder: The model.
+        names: Files of the model, relative; None is all that are there. One that is missing changes the hash.
+    """
+    found = source.listing(folder) if names is None else names
+    return source.content_hash(
+        folder, [name for name in found if name != mlmodel.NAME and (folder / name).is_file()]
+    )
 
 
 def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) -> tuple[str, ...]:
@@ -185,6 +227,16 @@ def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) ->
     if recipe.training.handle != inference.handle:
         faults.append(f"inference package is of {inference.handle}")
     return tuple(faults)
+
+
+def _uncommitted(recipe: Recipe, inference: CodePackage) -> tuple[str, ...]:
+    """Return which code has no Git commit: nobody could walk back to its history."""
+    packages = {"training": recipe.training, "inference": inference}
+    return tuple(
+        f"{kind} code has no Git commit; commit its project, package and register it again"
+        for kind, made in packages.items()
+        if not made.commit
+    )
 
 
 def _create(
@@ -208,6 +260,7 @@ def _create(
         "metrics": dict(run.metrics),
         "model_hash": run.tags["taxiway.model_hash"],
         "source_models": dict(recipe.source_models),
+        "untraceable": list(_uncommitted(recipe, inference)),
     }
     tags = {"taxiway.lineage": json.dumps(lineage, sort_keys=True)} | _plain_tags(recipe, inference, key)
     text = f"Trained on {recipe.dataset.tag} by {training.digest[:12]}, served by {inference.digest[:12]}"
@@ -233,11 +286,14 @@ def _plain_tags(recipe: Recipe, inference: CodePackage, key: str) -> dict[str, s
         "taxiway.seed": str(recipe.seed),
         "mlflow.source.git.dirty": str(training.is_dirty or inference.is_dirty).lower(),
     }
-    if training.commit:
-        tags["mlflow.source.git.commit"] = training.commit
-    if training.url:
-        tags["mlflow.source.git.repoURL"] = training.url
-    return tags
+    known = {
+        "mlflow.source.git.commit": training.commit,
+        "mlflow.source.git.repoURL": training.url,
+        "taxiway.training.commit": training.commit,
+        "taxiway.inference.commit": inference.commit,
+        UNTRACEABLE: "; ".join(_uncommitted(recipe, inference)),
+    }
+    return tags | {key: value for key, value in known.items() if value}
 
 
 def _read(found: Version, settings: Settings) -> ModelVersion:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from taxiway import provenance as who
 from taxiway.errors import PackageNotRegisteredError
-from taxiway.packaging.package import FILES, CodePackage, Materialised, home_of
+from taxiway.packaging.package import FILES, CodePackage, Materialised, home_of, unpack
 from taxiway.packaging.package import materialise as _materialise
 from taxiway.provenance import Provenance
 from taxiway.registry import tracking
@@ -27,8 +27,11 @@ def register(
 ) -> tuple[CodePackage, ...]:
     """Register packages and make them what their handle means; the same package again is the same version.
 
+    One that was registered from an uncommitted tree, and comes again from a commit that holds the same, is of that
+    commit from then on.
+
     Returns:
-        The packages with their version in the registry.
+        The packages as the registry holds them, with their version.
 
     Raises:
         TransportError: If MLflow does not answer.
@@ -52,6 +55,7 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
 
     Raises:
         PackageNotRegisteredError: If its files are not here and it is not registered.
+        ArtifactChangedError: If what MLflow holds is not what was registered; nothing of it is kept.
         ToolFailedError: If its environment or Bento cannot be made.
     """
     folder = home_of(made.digest, settings)
@@ -59,6 +63,7 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
         found = _find(made.handle, made.kind, settings, made.digest)
         with fresh_folder(folder) as draft:
             tracking.download(found.run_id, FILES, draft, settings)
+            unpack(made, draft)
     return _materialise(made, settings)
 
 
@@ -78,10 +83,19 @@ def _register(made: CodePackage, settings: Settings, provenance: Provenance | No
     with exclusive(settings.home / "registry" / f"{name}.lock"):
         found = tracking.find_versions(name, {"taxiway.digest": made.digest}, settings)
         version = found[0] if found else _create(name, made, settings, provenance)
+        kept = _read(version)
+        if _certainty(made) > _certainty(kept):
+            tracking.tag_version(name, version.number, _source_tags(made) | _content_tags(made), settings)
+            kept = replace(made, version=version.number)
         current = tracking.version(name, CURRENT, settings)
         if current is None or current.number != version.number:
             tracking.set_alias(name, CURRENT, version.number, settings)
-    return replace(made, version=version.number)
+    return kept
+
+
+def _certainty(made: CodePackage) -> int:
+    """Return how well a package's commit is known: 0 not at all, 1 but for what was not committed, 2 for certain."""
+    return 0 if not made.commit else 1 if made.is_dirty else 2
 
 
 def _create(name: str, made: CodePackage, settings: Settings, provenance: Provenance | None) -> Version:
@@ -89,13 +103,24 @@ def _create(name: str, made: CodePackage, settings: Settings, provenance: Proven
     tracking.ensure_registered_model(name, described, settings)
     experiment = tracking.ensure_experiment(made.handle, settings)
     tags = described | _source_tags(made) | dict(who.tags(provenance))
-    as_run = {"taxiway.kind": "package", "taxiway.package.kind": made.kind}
-    run = tracking.create_run(experiment, f"package {made.kind} {made.digest[:12]}", tags | as_run, settings)
+    as_run = {"taxiway.kind": "package", "taxiway.package.kind": made.kind, "taxiway.digest": made.digest}
+    # What a registration that was killed left is finished, not left beside a second one.
+    begun = tracking.find_runs(experiment, as_run, settings)
+    if begun:
+        run = begun[0]
+        tracking.reopen(run.run_id, tags | as_run, settings)
+    else:
+        title = f"package {made.kind} {made.digest[:12]}"
+        run = tracking.create_run(experiment, title, tags | as_run, settings)
     tracking.upload(run.run_id, home_of(made.digest, settings) / FILES, FILES, settings)
     tracking.finish(run.run_id, "FINISHED", settings)
-    content = {"taxiway.digest": made.digest, "taxiway.package": json.dumps(made.to_json(), sort_keys=True)}
     text = f"The {made.kind} component of {made.handle}, source {made.source_hash[:12]}, lock {made.lock_hash[:12]}"
-    return tracking.create_version(name, run.run_id, FILES, tags | content, text, settings)
+    return tracking.create_version(name, run.run_id, FILES, tags | _content_tags(made), text, settings)
+
+
+def _content_tags(made: CodePackage) -> dict[str, str]:
+    unnumbered = replace(made, version=None).to_json()
+    return {"taxiway.digest": made.digest, "taxiway.package": json.dumps(unnumbered, sort_keys=True)}
 
 
 def _source_tags(made: CodePackage) -> dict[str, str]:

@@ -216,6 +216,13 @@ def set_alias(name: str, alias: str, number: int, settings: Settings) -> None:
         client.set_registered_model_alias(name, alias, str(number))
 
 
+def tag_version(name: str, number: int, tags: Mapping[str, str], settings: Settings) -> None:
+    """Write tags of a version that is there already."""
+    with _answers(settings) as client:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, str(number), key, value)
+
+
 def run_url(run: Run, settings: Settings) -> str:
     """Return the page of a run in MLflow's UI."""
     return f"{_base(settings)}/#/experiments/{run.experiment_id}/runs/{run.run_id}"

@@ -19,7 +19,7 @@ from taxiway.errors import ComponentFailedError
 from taxiway.runners import guardian
 from taxiway.runners.runner import Job, JobResult, Log
 from taxiway.settings import child_environment
-from taxiway.tools import remove
+from taxiway.tools import held_locks, remove
 
 TAIL_LINES = 40
 STOP_S = guardian.GRACE_S + 1.0
@@ -44,11 +44,13 @@ class ProcessRunner:
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=held_locks(),
         ) as process:
             try:
                 tail = _follow(process, job, log)
             finally:
                 _stop(process)
+                remove(job.folder / "source")
         if process.returncode != 0:
             raise ComponentFailedError(job.name, job.command, process.returncode, "\n".join(tail))
         return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started)

@@ -17,7 +17,7 @@ class Job:
         command: What to run, without a shell; `{name}` stands for a parameter, as in an MLproject file.
         source_dir: The package's source; it is copied, so that runs cannot change it or each other.
         python: Interpreter of the package's environment; its programs come first on the path.
-        folder: Working folder of this run, emptied at each start: `source/`, `output/`, `log.txt`.
+        folder: Working folder of this run, emptied at each start: `source/` while it runs, `output/`, `log.txt`.
         environment: The contract variables (`component.environment`); the output folder is added by the runner.
         params: What `{name}` in the command is replaced by.
     """
