@@ -28,10 +28,11 @@ def _added(state: Terms, terms: Terms) -> Terms:
     return tuple(old + new for old, new in zip(state, terms, strict=True))
 
 
-def _answer(log_e: float, threshold: float, units: int) -> Answer:
-    if log_e >= threshold:
-        return Answer.YES
-    return Answer.NO if units else Answer.UNKNOWN
+def _reading(name: str, log_e: float, alpha: float, units: int, reason: str) -> Reading:
+    """Return what the evidence says; with no units it says nothing."""
+    threshold = -log(alpha)
+    answer = Answer.YES if log_e >= threshold else Answer.NO if units else Answer.UNKNOWN
+    return Reading(name=name, answer=answer, log_e=log_e, threshold=threshold, reason=reason)
 
 
 def _rates(total: Counts) -> str:
@@ -59,13 +60,13 @@ class ErrorRatio:
         return _added(state, label_terms(interval, share, null_ratio=1.0, ratios=HARM_RATIOS))
 
     def judge(self, state: Terms, total: Counts) -> Reading:
-        log_e, threshold = log_mean_exp(state), -log(self.alpha)
-        return Reading(
-            name=self.name,
-            answer=_answer(log_e, threshold, min(total.canary, total.control)),
-            log_e=log_e,
-            threshold=threshold,
-            reason=f"{_rates(total)}; more errors than the control at alpha {self.alpha:g}",
+        units = min(total.canary, total.control)
+        return _reading(
+            self.name,
+            log_mean_exp(state),
+            self.alpha,
+            units,
+            f"{_rates(total)}; more errors than the control at alpha {self.alpha:g}",
         )
 
 
@@ -97,13 +98,13 @@ class ErrorBudget:
         )
 
     def judge(self, state: Terms, total: Counts) -> Reading:
-        log_e, threshold = log_mean_exp(state), -log(self.alpha)
-        return Reading(
-            name=self.name,
-            answer=_answer(log_e, threshold, total.canary),
-            log_e=log_e,
-            threshold=threshold,
-            reason=f"{_rates(total)}; over the budget of {self.budget:.3%} at alpha {self.alpha:g}",
+        units = total.canary
+        return _reading(
+            self.name,
+            log_mean_exp(state),
+            self.alpha,
+            units,
+            f"{_rates(total)}; over the budget of {self.budget:.3%} at alpha {self.alpha:g}",
         )
 
 
@@ -129,13 +130,13 @@ class RatioCertificate:
         return _added(state, label_terms(interval, share, null_ratio=self.most, ratios=SAFE_RATIOS))
 
     def judge(self, state: Terms, total: Counts) -> Reading:
-        log_e, threshold = log_mean_exp(state), -log(self.alpha)
-        return Reading(
-            name=self.name,
-            answer=_answer(log_e, threshold, min(total.canary, total.control)),
-            log_e=log_e,
-            threshold=threshold,
-            reason=f"{_rates(total)}; under {self.most:g} times the control's errors at alpha {self.alpha:g}",
+        units = min(total.canary, total.control)
+        return _reading(
+            self.name,
+            log_mean_exp(state),
+            self.alpha,
+            units,
+            f"{_rates(total)}; under {self.most:g} times the control's errors at alpha {self.alpha:g}",
         )
 
 
@@ -160,11 +161,11 @@ class BudgetCertificate:
         return _added(state, rate_terms(interval.bad_canary, interval.fresh, limit=self.budget, rates=rates))
 
     def judge(self, state: Terms, total: Counts) -> Reading:
-        log_e, threshold = log_mean_exp(state, FLAWLESS_WEIGHTS), -log(self.alpha)
-        return Reading(
-            name=self.name,
-            answer=_answer(log_e, threshold, total.canary),
-            log_e=log_e,
-            threshold=threshold,
-            reason=f"{_rates(total)}; under the budget of {self.budget:.3%} at alpha {self.alpha:g}",
+        units = total.canary
+        return _reading(
+            self.name,
+            log_mean_exp(state, FLAWLESS_WEIGHTS),
+            self.alpha,
+            units,
+            f"{_rates(total)}; under the budget of {self.budget:.3%} at alpha {self.alpha:g}",
         )
