@@ -181,7 +181,7 @@ def test_verification_does_not_know_what_it_could_not_offer(serve_app: Serve, co
     report = examine(
         serve_app(Sums()),
         contract,
-        Sla(rate_rps=30_000, p99_ms=60_000),
+        Sla(rate_rps=100_000, p99_ms=60_000),
         seconds_at_rate=0.02,
         seconds_overload=0.02,
     )
