@@ -17,6 +17,8 @@ from taxiway.trial import processes
 from taxiway.trial.errors import ServiceFailedError
 from taxiway.trial.supervisor import Service, Supervisor
 
+pytestmark = pytest.mark.slow
+
 SLEEP = "import time; time.sleep(600)"
 # A child with a session of its own, as BentoML's workers have, that does not care for SIGTERM.
 STUBBORN_TREE = f"""

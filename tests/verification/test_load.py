@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from taxiway_serving.evidence.load import Client, Outcome, Request, offer, quantile
 
+pytestmark = pytest.mark.slow
+
 Handler = Callable[[Received], Awaitable[Response]]
 Serve = Callable[[Handler], str]
 HELLO = Request(name="hello", path="predict", body=b"hello", content_type="text/plain")

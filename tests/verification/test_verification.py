@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from taxiway_serving.answers import Answer
 from taxiway_serving.evidence.verification import Check, Contract, Report, read_contract, verify
 
+pytestmark = pytest.mark.slow
+
 Handler = Callable[[Request], Awaitable[Response]]
 Serve = Callable[[Handler], str]
 GATEWAY = {
