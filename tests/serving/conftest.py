@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -145,6 +145,7 @@ def make_spec(tmp_path: Path) -> Callable[..., VariantSpec]:
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Plane:
+def plane(tmp_path: Path) -> Iterator[Plane]:
     """A serving plane in memory, over the shipped fakes."""
-    return Plane(tmp_path / "home")
+    with closing(Plane(tmp_path / "home")) as made:
+        yield made

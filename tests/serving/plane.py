@@ -45,6 +45,9 @@ class Plane:
         self.store = SqlStore(f"sqlite:///{home / 'controller.db'}")
         self.restart()
 
+    def close(self) -> None:
+        self.store.close()
+
     @property
     def now_s(self) -> float:
         return self.runtime.now_s

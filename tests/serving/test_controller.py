@@ -1,5 +1,6 @@
 """The controller over the shipped fakes: rollouts, crashes at any moment, and orders that would drop requests."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -168,8 +169,7 @@ def test_live_version_cannot_change_its_content(plane: Plane) -> None:
 
 
 def test_variant_outside_the_home_is_refused_with_every_fault(plane: Plane, tmp_path: Path) -> None:
-    other = Plane(tmp_path / "elsewhere")
-    with pytest.raises(InvalidSpecError) as caught:
+    with closing(Plane(tmp_path / "elsewhere")) as other, pytest.raises(InvalidSpecError) as caught:
         plane.commands.deploy(other.spec(1), actor="ann")
     assert len(caught.value.faults) == 3
 
@@ -318,7 +318,11 @@ events = st.lists(
 def test_no_order_of_events_routes_to_nothing_or_promotes_a_bad_version(
     events: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    plane = Plane(tmp_path_factory.mktemp("plane"), applies_at_once=False)
+    with closing(Plane(tmp_path_factory.mktemp("plane"), applies_at_once=False)) as plane:
+        _check_promises(plane, events)
+
+
+def _check_promises(plane: Plane, events: list[str]) -> None:
     _settle(plane, 1)
     plane.deploy(2)
     plane.roll_out(2)

@@ -1,6 +1,8 @@
 """The store: what is committed is there after a reopening, whole or not at all, and the ledger shows tampering."""
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,16 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'home' / 'controller.db'}"
 
 
+OpenStore = Callable[[], SqlStore]
+
+
+@pytest.fixture
+def open_store(url: str) -> Iterator[OpenStore]:
+    """Open stores on the same file, one after another, and close them all in the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(SqlStore(url)))
+
+
 def _note(number: int) -> Note:
     return Note(
         at_s=float(number), handle="digits", kind="verb", actor="ann", reason="why", body={"n": number}
@@ -33,20 +45,20 @@ def _rollout(rollout_id: str = "r1") -> Rollout:
     return Rollout(spec=spec, plan=plan(spec, 1), state=begin(spec, stable=1, now_s=3.0))
 
 
-def test_store_gives_back_what_was_committed_after_reopening(url: str) -> None:
+def test_store_gives_back_what_was_committed_after_reopening(open_store: OpenStore) -> None:
     endpoint = Endpoint(handle="digits", stable=1, previous=None, split=Split.of(1, {2: 5}))
     variant = Variant(handle="digits", version=2, spec={"model": "digits/2"}, wish=Wish.LEAVING, port=8080)
     change = Change(endpoints=(endpoint,), variants=(variant,), rollouts=(_rollout(),), cursor="7:99")
-    store = SqlStore(url)
+    store = open_store()
     store.commit(change)
     store.close()
-    fleet = SqlStore(url).fleet()
+    fleet = open_store().fleet()
     assert (fleet.endpoints, fleet.variants, fleet.rollouts) == ((endpoint,), (variant,), (_rollout(),))
     assert fleet.cursor == "7:99"
 
 
-def test_store_drops_ended_rollouts_from_the_fleet_but_keeps_them(url: str) -> None:
-    store = SqlStore(url)
+def test_store_drops_ended_rollouts_from_the_fleet_but_keeps_them(open_store: OpenStore) -> None:
+    store = open_store()
     rollout = _rollout()
     ended = replace(rollout, state=replace(rollout.state, status=Status.ENDED, outcome=Outcome.ROLLED_BACK))
     store.commit(Change(rollouts=(rollout,)))
@@ -55,15 +67,15 @@ def test_store_drops_ended_rollouts_from_the_fleet_but_keeps_them(url: str) -> N
     assert store.rollout("r1") == ended == store.latest("digits")
 
 
-def test_store_remembers_units_by_rollout(url: str) -> None:
-    store = SqlStore(url)
+def test_store_remembers_units_by_rollout(open_store: OpenStore) -> None:
+    store = open_store()
     store.commit(Change(marks=(("r1", "user:a", False), ("r1", "user:b", True), ("r2", "user:c", True))))
     store.commit(Change(marks=(("r1", "user:a", True),)))
     assert store.marked("r1", ["user:a", "user:b", "user:c"]) == {"user:a": True, "user:b": True}
 
 
-def test_ledger_chain_is_whole_over_several_commits(url: str) -> None:
-    store = SqlStore(url)
+def test_ledger_chain_is_whole_over_several_commits(open_store: OpenStore) -> None:
+    store = open_store()
     for number in range(5):
         store.commit(Change(notes=(_note(number), _note(number + 10))))
     entries = store.entries(None, after=0, limit=100)
@@ -76,28 +88,28 @@ def test_ledger_chain_is_whole_over_several_commits(url: str) -> None:
     ["UPDATE entries SET reason='other' WHERE seq=3", "DELETE FROM entries WHERE seq=3"],
     ids=["changed", "deleted"],
 )
-def test_ledger_shows_tampering(url: str, tampering: str) -> None:
-    store = SqlStore(url)
+def test_ledger_shows_tampering(url: str, open_store: OpenStore, tampering: str) -> None:
+    store = open_store()
     store.commit(Change(notes=tuple(_note(number) for number in range(5))))
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file as connection:
         connection.execute(tampering)
     assert broken_at(store.entries(None, after=0, limit=100)) == 3
 
 
-def test_store_commits_whole_or_not_at_all(url: str) -> None:
-    store = SqlStore(url)
+def test_store_commits_whole_or_not_at_all(open_store: OpenStore) -> None:
+    store = open_store()
     bad = Note(at_s=1.0, handle="digits", kind="verb", actor="ann", reason="why", body={"n": object()})
     with pytest.raises(TypeError):
         store.commit(Change(endpoints=(Endpoint(handle="digits"),), notes=(bad,)))
     assert store.fleet().endpoints == ()
 
 
-def test_store_refuses_tables_of_a_newer_version(url: str) -> None:
-    SqlStore(url).close()
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+def test_store_refuses_tables_of_a_newer_version(url: str, open_store: OpenStore) -> None:
+    open_store().close()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file as connection:
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(InvalidSpecError, match="schema 99"):
-        SqlStore(url)
+        open_store()
 
 
 def test_store_refuses_another_database_without_showing_its_password() -> None:

@@ -92,9 +92,13 @@ class SqlStore:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(url, connect_args={"timeout": 20})
         sa.event.listen(self._engine, "connect", _make_durable)
-        with self._engine.begin() as connection:
-            _check_schema(connection)
-            _meta.create_all(connection)
+        try:
+            with self._engine.begin() as connection:
+                _check_schema(connection)
+                _meta.create_all(connection)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the file back."""
