@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,11 @@ def test_task_name_is_the_same_for_every_try_and_for_no_other_task() -> None:
     assert len({name(), name(run_id="r2"), name(task_id="t2"), name(map_index=0), name(dag_id="d2")}) == 5
 
 
-def test_traffic_on_kill_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing answers at the addresses of this test's settings: a call to the controller would raise."""
-    monkeypatch.setenv("TAXIWAY_CONTROLLER_URL", "http://127.0.0.1:9")
-    TrafficOperator(task_id="traffic", handle="digits", version=1).on_kill()
+def test_traffic_on_kill_leaves_the_controller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollout goes on: nobody calls at the controller's address."""
+    with socket.create_server(("127.0.0.1", 0)) as controller:
+        controller.setblocking(False)
+        monkeypatch.setenv("TAXIWAY_CONTROLLER_URL", f"http://127.0.0.1:{controller.getsockname()[1]}")
+        TrafficOperator(task_id="traffic", handle="digits", version=1).on_kill()
+        with pytest.raises(BlockingIOError):
+            controller.accept()

@@ -60,7 +60,9 @@ def test_job_starts_from_an_empty_output_and_a_copy_of_its_source(tmp_path: Path
     script += "pathlib.Path('main.py').write_text('broken(')\n"
     job = make_job(tmp_path, script)
     for _ in range(2):
-        ProcessRunner().run(job, print)
+        result = ProcessRunner().run(job, print)
+        assert [path.name for path in result.output_dir.iterdir()] == ["x"]
+    assert (job.source_dir / "main.py").read_text() == script
 
 
 def test_job_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
