@@ -1,5 +1,6 @@
 """Fixtures of the library's tests: tiny model projects, one MLflow server for the session, settings for each test."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -138,7 +139,8 @@ def project(tmp_path: Path) -> Path:
 def handle(request: pytest.FixtureRequest) -> str:
     """Return a handle of the test's own, so that tests share one registry and no versions."""
     name = request.node.name.removeprefix("test_")
-    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())[:60]
+    readable = "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+    return f"{readable[:50]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture

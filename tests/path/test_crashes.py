@@ -51,12 +51,18 @@ def rollout_id(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def settled(world: World, tuned_run: DagRun) -> Iterator[None]:
-    """Leave the endpoint with no rollout under way, whatever a test did."""
+    """Leave the endpoint as it was, whatever a test did: no rollout under way, the same version live."""
+    stable = world.controller.endpoint(HANDLE)["stable"]
     yield
     rollout = world.controller.endpoint(HANDLE)["rollout"]
     if rollout["status"] != "ended":
         world.controller.act(HANDLE, rollout["id"], "abort")
         world.wait_for_rollout(rollout["id"], within_s=30)
+    if world.controller.endpoint(HANDLE)["stable"] != stable:
+        world.controller.undo(HANDLE, f"undo-{rollout['id']}")
+        wait_until(
+            lambda: world.controller.endpoint(HANDLE)["stable"] == stable, within_s=20, what="the undo"
+        )
 
 
 def _training_processes(world: World) -> list[psutil.Process]:
@@ -98,20 +104,15 @@ def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
     world: World, spare: ModelVersion, rollout_id: str
 ) -> None:
     world.deploy(spare.version)
-    before = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
+    before = world.pids(spare.version, world.controller.endpoint(HANDLE)["stable"])
     with world.traffic() as load:
         world.roll_out(spare.version, rollout_id)
         wait_until(lambda: world.weight_pct(rollout_id) == 5, within_s=30, what="the first step")
         os.kill(world.supervisor.pid("controller"), signal.SIGKILL)
         world.wait_for_rollout(rollout_id, within_s=150)
-    after = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
     assert world.controller.rollout(HANDLE, rollout_id)["outcome"] == "Promoted"
-    assert after == before
+    assert None not in before.values() and world.pids(*before) == before
     assert (load.counts.failed, load.counts.requests > 500) == (0, True)
-    world.controller.undo(HANDLE, f"undo-{rollout_id}")
-    wait_until(
-        lambda: world.controller.endpoint(HANDLE)["stable"] != spare.version, within_s=20, what="the undo"
-    )
 
 
 def test_killed_canary_is_noticed_by_no_client_and_rolled_back(

@@ -158,6 +158,11 @@ class World:
         finally:
             load.stop()
 
+    def pids(self, *versions: int) -> dict[int, int | None]:
+        """Return the process of each of these versions; None for one that does not run."""
+        variants = self.controller.endpoint(HANDLE)["variants"]
+        return {version: variants[str(version)]["pid"] for version in versions}
+
     def variant_tree(self, version: int) -> list[psutil.Process]:
         """Return the processes of a variant, found by the mark in their environment."""
         variants = self.controller.endpoint(HANDLE)["variants"]
