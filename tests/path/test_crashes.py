@@ -111,7 +111,8 @@ def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
         os.kill(world.supervisor.pid("controller"), signal.SIGKILL)
         world.wait_for_rollout(rollout_id, within_s=150)
     assert world.controller.rollout(HANDLE, rollout_id)["outcome"] == "Promoted"
-    assert None not in before.values() and world.pids(*before) == before
+    assert None not in before.values()
+    assert world.pids(*before) == before
     assert (load.counts.failed, load.counts.requests > 500) == (0, True)
 
 
