@@ -1,9 +1,9 @@
 """A client of the controller's HTTP interface. The only way from the orchestration plane into the serving plane."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -14,12 +14,14 @@ from taxiway_serving.errors import (
     InvalidSpecError,
     NotFoundError,
     NotReadyError,
+    RoleError,
     TaxiwayError,
     TransportError,
 )
 
 REFUSALS: Mapping[str, Callable[..., TaxiwayError]] = {
-    kind.__name__: kind for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError)
+    kind.__name__: kind
+    for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError, RoleError)
 }
 
 
@@ -117,7 +119,75 @@ class Controller:
         entries: list[dict[str, Any]] = self._call("GET", path)["entries"]
         return entries
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def timeline(
+        self,
+        handle: str,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        step_s: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return what each version was given, did and earned, span by span.
+
+        Args:
+            handle: Endpoint.
+            since_s: From here on, in seconds since the epoch; None is an hour before the end.
+            until_s: Before this; None is now.
+            step_s: Seconds to add up, a multiple of 10; None shows at most some 360 spans of a version.
+        """
+        asked = urlencode(_given(since_s=since_s, until_s=until_s, step_s=step_s))
+        rows: list[dict[str, Any]] = self._call("GET", f"/v1/endpoints/{handle}/timeline?{asked}")["rows"]
+        return rows
+
+    def feedback(
+        self,
+        request_id: str,
+        metric: str,
+        value: float,
+        *,
+        event_id: str = "",
+        event_at_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Report one thing about one answer; reported again, it changes nothing.
+
+        Args:
+            request_id: The `x-request-id` of the answer.
+            metric: What is counted, such as `click`.
+            value: How much of it; 1 and 0 for yes and no.
+            event_id: Tells several events of this metric about this request apart.
+            event_at_s: When it happened, in seconds since the epoch; None is now.
+
+        Returns:
+            The event, its `status`, and the `version` that it is credited to, once that is known.
+
+        Raises:
+            ConflictError: If another value was reported under the same ids.
+        """
+        event = {"request_id": request_id, "metric": metric, "value": value, "event_id": event_id}
+        return self._call("POST", "/v1/feedback", event | _given(event_at_s=event_at_s))
+
+    def feedback_batch(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Report up to 1,000 events at once, all or none; reported again, they change nothing.
+
+        Args:
+            events: The arguments of `feedback`, by name.
+        """
+        told: list[dict[str, Any]] = self._call("POST", "/v1/feedback", [dict(event) for event in events])[
+            "events"
+        ]
+        return told
+
+    def feedback_status(self, request_id: str) -> dict[str, Any]:
+        """Return which version answered a request, and what was reported about it.
+
+        Raises:
+            NotFoundError: If the gateway's log has not shown such a request.
+        """
+        return self._call("GET", f"/v1/feedback/{quote(request_id, safe='')}")
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
         try:
             answer = httpx.request(
                 method,
@@ -133,6 +203,11 @@ class Controller:
             data: dict[str, Any] = answer.json()
             return data
         raise _refusal(self._url, answer)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the arguments that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refusal(url: str, answer: httpx.Response) -> Exception:

@@ -12,6 +12,7 @@ from taxiway_serving.errors import ConflictError
 from taxiway_serving.evidence.source import Source
 from taxiway_serving.names import VariantId
 from taxiway_serving.routing.router import Backend, Route, Router, Table
+from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror, SideRoutes
 from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
 from taxiway_serving.split import Split
 from taxiway_serving.testing import attempt
@@ -80,6 +81,19 @@ class RuntimeContract:
         until(lambda: runtime.ready(spec.variant) is Answer.YES)
         assert runtime.observe()[spec.variant].restarts == 0
 
+    def test_a_copy_runs_beside_the_original(
+        self, runtime: Runtime, make_spec: MakeSpec, until: Until
+    ) -> None:
+        original, copy = make_spec(1), make_spec(1, copy=1)
+        for spec in (original, copy):
+            runtime.ensure(spec)
+            until(lambda spec=spec: runtime.ready(spec.variant) is Answer.YES)  # type: ignore[misc]
+        seen = runtime.observe()
+        assert seen[original.variant].port != seen[copy.variant].port
+        runtime.stop(copy.variant, grace_s=5)
+        assert runtime.ready(copy.variant) is Answer.NO
+        assert runtime.ready(original.variant) is Answer.YES
+
     def test_an_unknown_variant_is_already_stopped(self, runtime: Runtime, make_spec: MakeSpec) -> None:
         stranger = make_spec(99).variant
         runtime.stop(stranger, grace_s=5)
@@ -123,6 +137,23 @@ class RouterContract:
         until(lambda: router.applied(revision) is Answer.YES)
         assert router.observed("digits") is None
         assert router.observed("stranger") is None
+
+    def test_side_routes_read_back_and_go(
+        self, router: Router, make_backend: MakeBackend, until: Until
+    ) -> None:
+        by_header = HeaderRoute(header="X-Beta", value="a|b (c)", version=2)
+        by_cookie = HeaderRoute(cookie="segment", value="new", version=1)
+        wished = SideRoutes(
+            headers=(by_header, by_cookie),
+            mirror=Mirror(host="127.0.0.1", port=9, sample_pct=0.07),
+            members=Members(version=2, units=("user:ann", "user:a.b|c\\d e", "cookie:8e3a6c1e-0f5d")),
+        )
+        for side in (wished, SideRoutes(headers=(by_cookie,)), SideRoutes()):
+            revision = router.publish(_table(Split.whole(1), make_backend(1), make_backend(2), side=side))
+            until(lambda revision=revision: router.applied(revision) is Answer.YES)  # type: ignore[misc]
+            assert router.observed_routes("digits") == side
+            assert router.observed("digits") == Split.whole(1)
+        assert router.observed_routes("stranger") == SideRoutes()
 
     def test_a_backend_gets_warm(self, router: Router, make_backend: MakeBackend, until: Until) -> None:
         router.publish(_table(None, make_backend(1)))
@@ -189,5 +220,13 @@ class SourceContract:
         assert source.read(first.cursor).is_complete
 
 
-def _table(split: Split | None, *backends: Backend) -> Table:
-    return Table(routes=(Route(handle="digits", split=split, backends=backends),))
+def _table(split: Split | None, *backends: Backend, side: SideRoutes = SideRoutes()) -> Table:  # noqa: B008
+    route = Route(
+        handle="digits",
+        split=split,
+        backends=backends,
+        headers=side.headers,
+        mirror=side.mirror,
+        members=side.members,
+    )
+    return Table(routes=(route,))

@@ -4,6 +4,7 @@
     ├── InvalidSpecError          a caller's mistake, also a ValueError; never worth a retry
     │   └── InvalidNameError      a handle or a version that is not one
     ├── AuthenticationError       the controller does not know this token
+    │   └── RoleError             it knows the token, and its role may not do this
     ├── NotFoundError             no such endpoint, variant or rollout
     ├── ConflictError             the request contradicts what is already there
     ├── NotReadyError             a variant missed its deadline; carries the end of its log
@@ -48,6 +49,15 @@ class AuthenticationError(TaxiwayError):
 
     def __str__(self) -> str:
         return f"{self.url} refused the token; {self.next_step}"
+
+
+class RoleError(AuthenticationError):
+    """The controller knows the token, and whoever has it may not do this."""
+
+    def __init__(self, url: str, role: str, right: str, able: str) -> None:
+        super().__init__(url, f"it is a {role}'s, who may not {right}; use the token of: {able}")
+        self.args = (url, role, right, able)
+        self.role, self.right, self.able = role, right, able
 
 
 class NotFoundError(TaxiwayError):

@@ -5,7 +5,7 @@ Only constants and checks live here. Reading the environment belongs to `setting
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from taxiway_serving.errors import InvalidNameError
 
@@ -27,6 +27,9 @@ UNIT_ID_LENGTH: Final = 13
 
 READY_PATH: Final = "/readyz"
 
+Via = Literal["split", "header", "member", "pin"]
+"""Who chose a request's version: chance, a routed header or cookie, the list of exposed users, or a tester."""
+
 ENV_HOME: Final = "TAXIWAY_HOME"
 ENV_DATABASE_URL: Final = "TAXIWAY_DATABASE_URL"
 ENV_TOKEN_FILE: Final = "TAXIWAY_TOKEN_FILE"
@@ -38,6 +41,7 @@ ENV_ENVOY_ADMIN_PORT: Final = "TAXIWAY_ENVOY_ADMIN_PORT"
 ENV_GATEWAY_PORT: Final = "TAXIWAY_GATEWAY_PORT"
 ENV_GATEWAY_URL: Final = "TAXIWAY_GATEWAY_URL"
 ENV_TICK_S: Final = "TAXIWAY_TICK_S"
+ENV_FEEDBACK_RETENTION_S: Final = "TAXIWAY_FEEDBACK_RETENTION_S"
 
 ENV_HANDLE: Final = "TAXIWAY_HANDLE"
 ENV_MODEL_DIR: Final = "TAXIWAY_MODEL_DIR"
@@ -81,17 +85,27 @@ def check_version(number: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class VariantId:
-    """Which variant: a model version of a handle. Written `visual_recognition/7`."""
+    """Which variant: a model version of a handle. Written `visual_recognition/7`.
+
+    Attributes:
+        handle: The handle.
+        version: The model version.
+        copy: 0 for the variant that has live traffic; from 1 for a further copy of it, written
+            `visual_recognition/7+1`, which runs beside it and is never routed to.
+    """
 
     handle: str
     version: int
+    copy: int = 0
 
     def __post_init__(self) -> None:
         check_handle(self.handle)
         check_version(self.version)
+        if not _is_copy(self.copy):
+            raise InvalidNameError("copy", self.copy, "must be a whole number from 0")
 
     def __str__(self) -> str:
-        return f"{self.handle}/{self.version}"
+        return f"{self.handle}/{self.version}" + (f"+{self.copy}" if self.copy else "")
 
 
 def cluster_name(variant: VariantId, stable: int | None = None) -> str:
@@ -103,7 +117,12 @@ def cluster_name(variant: VariantId, stable: int | None = None) -> str:
 
     Returns:
         `visual_recognition/7`, or `visual_recognition/8~7` for canary 8 that fails over to stable 7.
+
+    Raises:
+        InvalidNameError: If the variant is a further copy: no live request is ever sent to one.
     """
+    if variant.copy:
+        raise InvalidNameError("variant", str(variant), "is a copy, which has no live traffic")
     return str(variant) if stable is None else f"{variant}~{stable}"
 
 
@@ -111,6 +130,10 @@ def assigned_version(cluster: str) -> int | None:
     """Return the version that a gateway's cluster name assigns: 8 for `h/8` and `h/8~7`; None for any other name."""
     match = _CLUSTER.match(cluster)
     return int(match[1]) if match else None
+
+
+def _is_copy(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_handle(value: object) -> bool:

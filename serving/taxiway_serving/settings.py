@@ -31,13 +31,16 @@ class ServingSettings:
     Attributes:
         home: Folder of everything that Taxiway keeps (TAXIWAY_HOME, default ~/.taxiway).
         database_url: SQLAlchemy address of the controller's store (TAXIWAY_DATABASE_URL, default SQLite in home).
-        token_file: File, mode 0600, with the token that callers present (TAXIWAY_TOKEN_FILE, default home/token).
+        token_file: File, mode 0600, with the token that operators present (TAXIWAY_TOKEN_FILE, default home/token).
+            Those of viewers and reporters lie beside it: `token.viewer`, `token.reporter`.
         host: Address that the controller listens on (TAXIWAY_CONTROLLER_HOST). Loopback unless one says otherwise.
         port: Port of the controller (TAXIWAY_CONTROLLER_PORT, default 8570).
         envoy_dir: Folder of Envoy's configuration and access logs (TAXIWAY_ENVOY_DIR, default home/envoy).
         envoy_port: Port that clients send predictions to (TAXIWAY_GATEWAY_PORT, default 8580).
         envoy_admin_port: Port of Envoy's admin interface, loopback only (TAXIWAY_ENVOY_ADMIN_PORT, default 8581).
         tick_s: Seconds between two looks of the controller at the world (TAXIWAY_TICK_S, default 0.5, above 0).
+        feedback_retention_s: Seconds that a request is remembered after its feedback window, so that what comes then
+            is known to be late (TAXIWAY_FEEDBACK_RETENTION_S, default 3600, above 0).
     """
 
     home: Path
@@ -49,6 +52,7 @@ class ServingSettings:
     envoy_port: int = 8580
     envoy_admin_port: int = 8581
     tick_s: float = 0.5
+    feedback_retention_s: float = 3600.0
 
     @classmethod
     def under(
@@ -96,6 +100,7 @@ class ServingSettings:
             envoy_port=_port(env, names.ENV_GATEWAY_PORT, 8580, faults),
             envoy_admin_port=_port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
             tick_s=_seconds(env, names.ENV_TICK_S, 0.5, faults),
+            feedback_retention_s=_seconds(env, names.ENV_FEEDBACK_RETENTION_S, 3600.0, faults),
         )
         if faults:
             raise InvalidSpecError(tuple(faults), "settings")

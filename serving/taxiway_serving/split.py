@@ -16,15 +16,14 @@ TOTAL_PARTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A division of live traffic, in the one order that keeps users where they are.
+    """A division of live traffic: who gets how much. Which users that are is decided in `routing/layout.py`.
 
-    Envoy picks a version by the place of a user's hash on a line of 10,000 parts. Only if canaries come first, in a
-    fixed order, and stable last, does raising a canary's weight move no canary user back. So the order of `parts` is
-    normalised: canaries as given, without those of zero parts, then stable, even at zero.
+    The order of `parts` is normalised: canaries by their number, without those of zero parts, then stable, even at
+    zero. So equal divisions are equal, whatever order they were written in.
 
     Attributes:
         stable: The version that takes what no canary takes, and that a failed canary attempt is retried on.
-        parts: Version to parts, 0 <= parts <= 10,000, summing to 10,000. Read-only, and its order counts.
+        parts: Version to parts, 0 <= parts <= 10,000, summing to 10,000. Read-only.
     """
 
     stable: int
@@ -34,7 +33,7 @@ class Split:
         faults = _faults(self.stable, self.parts)
         if faults:
             raise InvalidSpecError(faults, "split")
-        ordered = {v: n for v, n in self.parts.items() if n > 0 and v != self.stable}
+        ordered = {v: n for v, n in sorted(self.parts.items()) if n > 0 and v != self.stable}
         ordered[self.stable] = self.parts.get(self.stable, 0)
         object.__setattr__(self, "parts", MappingProxyType(ordered))
 
@@ -71,7 +70,7 @@ class Split:
 
     @property
     def canaries(self) -> tuple[int, ...]:
-        """The versions beside stable that receive traffic, in their order on the line."""
+        """The versions beside stable that receive traffic, by their number."""
         return tuple(version for version in self.parts if version != self.stable)
 
     def weight_pct(self, version: int) -> float:
@@ -79,7 +78,7 @@ class Split:
         return self.parts.get(version, 0) / 100
 
     def to_json(self) -> dict[str, Any]:
-        """Return `{"stable": 1, "parts": {"2": 500, "1": 9500}}`; the order of the parts counts."""
+        """Return `{"stable": 1, "parts": {"2": 500, "1": 9500}}`."""
         return {"stable": self.stable, "parts": {str(version): n for version, n in self.parts.items()}}
 
     @classmethod

@@ -13,6 +13,7 @@ from taxiway_serving.errors import ConflictError, InvalidSpecError, TransportErr
 from taxiway_serving.evidence.source import Attempt, Batch
 from taxiway_serving.names import VariantId
 from taxiway_serving.routing.router import Revision, Table
+from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.runtimes.runtime import Phase, VariantSpec, VariantState
 from taxiway_serving.split import Split
 
@@ -170,6 +171,12 @@ class FakeRouter:
         route = self._running.route(handle)
         return None if route is None else route.split
 
+    def observed_routes(self, handle: str) -> SideRoutes:
+        """Return what the running table has beside the split. See `Router.observed_routes`."""
+        self._check_reachable()
+        route = self._running.route(handle)
+        return SideRoutes() if route is None else route.side_routes
+
     def warm(self, variant: VariantId) -> Answer:
         """Answer whether the running table has the variant and `healthy` agrees. See `Router.warm`."""
         if not self.is_reachable:
@@ -251,6 +258,5 @@ def attempt(**changes: object) -> Attempt:
         flags="",
         duration_ms=5.0,
         number=1,
-        pinned=False,
     )
     return replace(usual, **changes)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.ledger.store import Rollout
 from taxiway_serving.names import VariantId
-from taxiway_serving.rollout.steps import RolloutSpec
+from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.split import TOTAL_PARTS, Split
 from taxiway_serving.testing import FakeRouter, FakeRuntime, FakeSource
@@ -150,6 +150,5 @@ class Plane:
                 flags="",
                 duration_ms=2.0,
                 number=number,
-                pinned=False,
             )
         )

@@ -20,7 +20,7 @@ def line(**changes: object) -> bytes:
         "request_id": "8e3a6c1e-0f5d-4c1e-9d0e-5f6a7b8c9d0e",
         "user": "ada",
         "uid": None,
-        "pin": None,
+        "via": "split",
         "cluster": "digits/1",
         "version": "1",
         "status": 200,
@@ -98,8 +98,26 @@ def test_unit_is_the_best_known_name_of_who_asked(log: Path, changes: dict[str, 
     assert read_one(log, **changes).unit == unit
 
 
-def test_pinned_attempt_is_marked(log: Path) -> None:
-    assert read_one(log, pin="1").pinned
+@pytest.mark.parametrize("via", ["split", "header", "member", "pin"])
+def test_attempt_says_who_chose_its_version(log: Path, via: str) -> None:
+    found = read_one(log, via=via)
+    assert (found.via, found.pinned) == (via, via == "pin")
+
+
+@pytest.mark.parametrize(("pin", "via"), [(None, "split"), ("1", "pin")])
+def test_line_of_an_earlier_release_says_only_who_is_pinned(log: Path, pin: str | None, via: str) -> None:
+    row = {name: value for name, value in json.loads(line()).items() if name != "via"}
+    append(log, json.dumps({**row, "pin": pin}).encode() + b"\n")
+    (found,) = AttemptLog(log).read("").attempts
+    assert (found.via, found.answer_ms, found.latency_ms) == (via, None, 5.0)
+
+
+def test_latency_is_the_versions_own_time_where_it_gave_an_answer(log: Path) -> None:
+    answered = read_one(log, answer_us=1500, duration_ms=900)
+    assert (answered.answer_ms, answered.latency_ms) == (1.5, 1.5)
+    log.unlink()
+    given_up = read_one(log, answer_us=None, duration_ms=900)
+    assert (given_up.answer_ms, given_up.latency_ms) == (None, 900.0)
 
 
 def test_half_line_waits_for_its_other_half(log: Path) -> None:
@@ -122,9 +140,10 @@ def test_half_line_waits_for_its_other_half(log: Path) -> None:
         line(cluster="somewhere"),
         line(status="many"),
         line(handle=None),
+        line(via="chance"),
         b'{"at_s": "1"}\n',
     ],
-    ids=["text", "list", "null", "bytes", "cluster", "status", "handle", "keys"],
+    ids=["text", "list", "null", "bytes", "cluster", "status", "handle", "via", "keys"],
 )
 def test_broken_line_is_counted_and_never_fatal(log: Path, broken: bytes) -> None:
     append(log, line(), broken, line(status=500))
@@ -202,6 +221,35 @@ def test_log_that_vanished_makes_the_batch_incomplete(log: Path) -> None:
     assert not AttemptLog(log).read(batch.cursor).is_complete
 
 
+def reuse_inode(log: Path, *lines: bytes) -> None:
+    """Put other lines in the place of the log: what a new file looks like that was given an old one's inode."""
+    inode = log.stat().st_ino
+    log.write_bytes(b"".join(lines))
+    assert log.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("end", [False, True], ids=["read", "end"])
+def test_new_log_under_an_old_ones_inode_makes_the_batch_incomplete(log: Path, end: bool) -> None:
+    append(log, line())
+    source = AttemptLog(log)
+    cursor = source.end() if end else source.read("").cursor
+    append(log.with_name("attempts.jsonl.1"), line(status=501))
+    reuse_inode(log, line(status=502, user="somebody else"), line(status=503))
+    first = source.read(cursor)
+    second = source.read(first.cursor)
+    assert [a.status for a in first.attempts + second.attempts] == [501, 502, 503]
+    assert (first.is_complete, second.is_complete) == (False, True)
+
+
+def test_cursor_of_an_earlier_release_is_read(log: Path) -> None:
+    append(log, line(), line(status=500))
+    batch = AttemptLog(log).read(f"{log.stat().st_ino}:{len(line())}")
+    assert [a.status for a in batch.attempts] == [500]
+    assert batch.is_complete
+    log.write_bytes(b"")
+    assert not AttemptLog(log).read(f"{log.stat().st_ino}:{len(line())}").is_complete
+
+
 def test_end_is_behind_what_is_there(log: Path) -> None:
     source = AttemptLog(log)
     assert source.end() == ""
@@ -211,7 +259,7 @@ def test_end_is_behind_what_is_there(log: Path) -> None:
     assert [a.status for a in source.read(cursor).attempts] == [500]
 
 
-@pytest.mark.parametrize("cursor", ["x", "1", "1:", ":1", "1:-1", "1:1:1"])
+@pytest.mark.parametrize("cursor", ["x", "1", "1:", ":1", "1:-1", "1:1:1", "1:1:", "1:1:0123456789abcdeg"])
 def test_cursor_of_another_source_is_refused(log: Path, cursor: str) -> None:
     with pytest.raises(InvalidSpecError, match="not a cursor"):
         AttemptLog(log).read(cursor)

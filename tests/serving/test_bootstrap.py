@@ -70,7 +70,8 @@ def test_attempts_are_written_where_the_evidence_is_read(settings: ServingSettin
         "version",
         "status",
         "number",
-        "pin",
+        "via",
+        "answer_us",
     }
 
 

@@ -2,20 +2,18 @@
 
 import itertools
 import json
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.contracts import RouterContract, Until
-from taxiway_serving.evidence.access_log import AttemptLog
-from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.names import VariantId
 from taxiway_serving.routing import bootstrap
 from taxiway_serving.routing.envoy import EnvoyRouter
@@ -23,6 +21,7 @@ from taxiway_serving.routing.router import Backend, Route, Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
 from tests.serving.conftest import Gateway, Toy
+from tests.serving.traffic import attempts, predict, put, table, versions_of
 
 pytestmark = pytest.mark.slow
 
@@ -36,37 +35,6 @@ def router(gateway: Gateway) -> Iterator[EnvoyRouter]:
     router = EnvoyRouter(gateway.settings)
     yield router
     router.close()
-
-
-def table(split: Split | None, *toys: Toy, **changes: Any) -> Table:
-    backends = tuple(toy.backend for toy in toys)
-    return Table(routes=(Route(**{"handle": "digits", "split": split, "backends": backends, **changes}),))
-
-
-def put(router: EnvoyRouter, wished: Table, until: Until) -> None:
-    """Publish a table and wait until it runs and all of it is warm."""
-    revision = router.publish(wished)
-    until(lambda: router.applied(revision) is Answer.YES)
-    for route in wished.routes:
-        for backend in route.backends:
-            variant = VariantId(handle=route.handle, version=backend.version)
-            until(lambda variant=variant: router.warm(variant) is Answer.YES)  # type: ignore[misc]
-
-
-def predict(client: httpx.Client, user: int | str, **headers: str) -> httpx.Response:
-    return client.post("/digits/predict", content=b"{}", headers={"x-user-id": str(user), **headers})
-
-
-def versions_of(client: httpx.Client, users: range) -> dict[int, str]:
-    return {user: predict(client, user).headers["x-taxiway-version"] for user in users}
-
-
-def attempts(settings: ServingSettings, count: int, until: Until) -> tuple[Attempt, ...]:
-    log = AttemptLog(settings.attempt_log)
-    until(lambda: len(log.read("").attempts) >= count)
-    batch = log.read("")
-    assert batch.is_complete
-    return batch.attempts
 
 
 class TestEnvoyRouter(RouterContract):
@@ -459,3 +427,30 @@ def test_every_request_is_logged_as_its_client_saw_it_end(
     assert (row["status"], row["version"], row["attempts"]) == (200, "1", 2)
     assert row["request_id"] == answer.headers["x-request-id"]
     assert row["path"] == "/digits/predict"
+
+
+def test_latency_is_not_what_the_client_took_to_send(
+    gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
+) -> None:
+    put(router, table(Split.whole(1), toy(1, delay_s=0.2)), until)
+    pause_s = 0.5
+    with socket.create_connection(("127.0.0.1", gateway.settings.envoy_port)) as client:
+        client.sendall(b"POST /digits/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        time.sleep(pause_s)
+        client.sendall(b"{}")
+        assert client.recv(12) == b"HTTP/1.1 200"
+    (attempt,) = attempts(gateway.settings, 1, until)
+    assert attempt.answer_ms is not None
+    assert attempt.latency_ms >= 200
+    assert attempt.duration_ms - attempt.latency_ms > 1000 * pause_s - 50
+
+
+def test_attempt_that_was_given_up_has_no_answer_and_took_its_whole_time(
+    gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
+) -> None:
+    put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, delay_s=30), timeout_s=0.5), until)
+    with gateway.client() as client:
+        assert predict(client, "ada").status_code == 200
+    given_up, retried = attempts(gateway.settings, 2, until)
+    assert (given_up.answer_ms, given_up.latency_ms >= 500) == (None, True)
+    assert retried.answer_ms is not None

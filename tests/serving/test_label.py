@@ -8,8 +8,8 @@ import pytest
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.rollout.guard import Guard
-from taxiway_serving.rollout.guards import BudgetCertificate, ErrorBudget, ErrorRatio, RatioCertificate
+from taxiway_serving.rollout.guard import Guard, Interval
+from taxiway_serving.rollout.guards import Budget, BudgetCertificate, Ratio, RatioCertificate
 from taxiway_serving.statistics.label import Counts, label_terms, log_mean_exp
 
 LOOKS, RUNS = 100, 400
@@ -18,7 +18,7 @@ LOOKS, RUNS = 100, 400
 def _fired_at(guard: Guard, intervals: list[Counts], share: float) -> int | None:
     state, total = guard.start(), Counts()
     for look, interval in enumerate(intervals):
-        state, total = guard.update(state, interval, share), total + interval
+        state, total = guard.update(state, Interval(counts=interval, share=share)), total + interval
         if guard.judge(state, total).answer is Answer.YES:
             return look
     return None
@@ -46,7 +46,7 @@ def _intervals(
 @pytest.mark.parametrize("weight", [0.01, 0.05, 0.5])
 def test_error_ratio_keeps_alpha_on_healthy_canary(weight: float) -> None:
     rng = np.random.default_rng(1)
-    guard = ErrorRatio(alpha=0.05)
+    guard = Ratio(alpha=0.05)
     runs = [_intervals(rng, weight=weight, canary=0.005, control=0.005, units=1000) for _ in range(RUNS)]
     false_alarms = sum(_fired_at(guard, run, weight) is not None for run in runs)
     assert false_alarms / RUNS <= 0.05 + 2 * (0.05 * 0.95 / RUNS) ** 0.5
@@ -54,7 +54,7 @@ def test_error_ratio_keeps_alpha_on_healthy_canary(weight: float) -> None:
 
 def test_error_ratio_ignores_incident_on_both_arms() -> None:
     rng = np.random.default_rng(2)
-    guard = ErrorRatio(alpha=0.05)
+    guard = Ratio(alpha=0.05)
     runs = [_intervals(rng, weight=0.05, canary=0.3, control=0.3, units=200) for _ in range(RUNS)]
     assert sum(_fired_at(guard, run, 0.05) is not None for run in runs) / RUNS <= 0.05 + 0.022
 
@@ -62,19 +62,21 @@ def test_error_ratio_ignores_incident_on_both_arms() -> None:
 def test_error_ratio_finds_outage_at_first_look() -> None:
     rng = np.random.default_rng(3)
     runs = [_intervals(rng, weight=0.05, canary=0.2, control=0.005, units=1000) for _ in range(50)]
-    found = [_fired_at(ErrorRatio(alpha=0.05), run, 0.05) for run in runs]
+    found = [_fired_at(Ratio(alpha=0.05), run, 0.05) for run in runs]
     assert all(look is not None and look <= 1 for look in found)
 
 
 def test_error_ratio_says_nothing_without_control() -> None:
     alone = Counts(canary=100, bad_canary=100, fresh=100)
-    guard = ErrorRatio(alpha=0.05)
-    assert guard.judge(guard.update(guard.start(), alone, 1.0), alone).log_e == pytest.approx(0)
+    guard = Ratio(alpha=0.05)
+    assert guard.judge(
+        guard.update(guard.start(), Interval(counts=alone, share=1.0)), alone
+    ).log_e == pytest.approx(0)
 
 
 def test_error_budget_guards_where_no_control_runs() -> None:
     rng = np.random.default_rng(4)
-    guard = ErrorBudget(alpha=0.05, budget=0.01)
+    guard = Budget(alpha=0.05, budget=0.01)
     healthy = [_intervals(rng, weight=1, canary=0.01, control=0, units=50) for _ in range(RUNS)]
     broken = [_intervals(rng, weight=1, canary=0.3, control=0, units=50) for _ in range(50)]
     assert sum(_fired_at(guard, run, 1.0) is not None for run in healthy) / RUNS <= 0.05 + 0.022
@@ -149,7 +151,7 @@ def test_error_ratio_keeps_alpha_with_permanently_failing_users() -> None:
         _sticky_counts(rng, weight=0.05, users=400, per_look=40, error_rate=0.002, broken=10)
         for _ in range(200)
     ]
-    false_alarms = sum(_fired_at(ErrorRatio(alpha=0.05), run, 0.05) is not None for run in runs)
+    false_alarms = sum(_fired_at(Ratio(alpha=0.05), run, 0.05) is not None for run in runs)
     assert false_alarms / 200 <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
 
 
@@ -159,18 +161,18 @@ def test_error_budget_keeps_alpha_with_busy_users_inside_the_slo() -> None:
     runs = [
         _sticky_counts(rng, weight=1, users=100, per_look=400, error_rate=0.005, broken=0) for _ in range(60)
     ]
-    guard = ErrorBudget(alpha=0.05, budget=0.01)
+    guard = Budget(alpha=0.05, budget=0.01)
     assert sum(_fired_at(guard, run, 1.0) is not None for run in runs) / 60 <= 0.05
 
 
 def test_error_ratio_learns_from_one_request_at_a_time() -> None:
     """At low traffic a look holds one unit of one arm; the evidence counts all the same."""
     looks = [Counts(canary=1, bad_canary=1, fresh=1, requests=1)] + [Counts(control=1)] * 19
-    assert _fired_at(ErrorRatio(alpha=0.05), looks * 5, 0.05) is not None
+    assert _fired_at(Ratio(alpha=0.05), looks * 5, 0.05) is not None
     both_fail = [Counts(canary=1, bad_canary=1, fresh=1, requests=1)] + [
         Counts(control=1, bad_control=1)
     ] * 19
-    assert _fired_at(ErrorRatio(alpha=0.05), both_fail * 5, 0.05) is None
+    assert _fired_at(Ratio(alpha=0.05), both_fail * 5, 0.05) is None
 
 
 def test_log_mean_exp_survives_large_values() -> None:

@@ -13,8 +13,8 @@ from taxiway_serving.ledger.chain import broken_at
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.ledger.store import Change, Endpoint, Note, Rollout, Variant, Wish
 from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, Status
-from taxiway_serving.rollout.steps import RolloutSpec
 from taxiway_serving.split import Split
 from taxiway_serving.strategies import plan
 
@@ -42,7 +42,7 @@ def _note(number: int) -> Note:
 
 def _rollout(rollout_id: str = "r1") -> Rollout:
     spec = RolloutSpec(id=rollout_id, handle="digits", version=2)
-    return Rollout(spec=spec, plan=plan(spec, 1), state=begin(spec, stable=1, now_s=3.0))
+    return Rollout(spec=spec, plan=plan(spec, 1), state=begin(stable=1, now_s=3.0))
 
 
 def test_store_gives_back_what_was_committed_after_reopening(open_store: OpenStore) -> None:
@@ -69,9 +69,14 @@ def test_store_drops_ended_rollouts_from_the_fleet_but_keeps_them(open_store: Op
 
 def test_store_remembers_units_by_rollout(open_store: OpenStore) -> None:
     store = open_store()
-    store.commit(Change(marks=(("r1", "user:a", False), ("r1", "user:b", True), ("r2", "user:c", True))))
-    store.commit(Change(marks=(("r1", "user:a", True),)))
-    assert store.marked("r1", ["user:a", "user:b", "user:c"]) == {"user:a": True, "user:b": True}
+    well, bad = frozenset[str](), frozenset({"errors", "latency"})
+    store.commit(
+        Change(marks=(("r1", "user:a", 1, well), ("r1", "user:b", 2, bad), ("r2", "user:c", 2, bad)))
+    )
+    store.commit(Change(marks=(("r1", "user:a", 2, bad),)))
+    found = store.marked("r1", ["user:a", "user:b", "user:c"])
+    assert found == {"user:a": {1: well, 2: bad}, "user:b": {2: bad}}
+    assert store.met("r1", 2) == ["user:a", "user:b"]
 
 
 def test_ledger_chain_is_whole_over_several_commits(open_store: OpenStore) -> None:

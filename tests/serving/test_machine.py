@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.rollout.machine import (
-    Decision,
-    Observation,
-    advance,
-    begin,
-    observation_from_json,
-    replay,
-)
+from taxiway_serving.rollout.machine import Decision, advance, begin, replay
+from taxiway_serving.rollout.observation import Observation, observation_from_json
+from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
 from taxiway_serving.rollout.state import (
     TRANSITIONS,
     Outcome,
@@ -26,12 +21,32 @@ from taxiway_serving.rollout.state import (
     phase,
     state_from_json,
 )
-from taxiway_serving.rollout.steps import Bake, RolloutSpec, SetWeight, Step, spec_from_json
+from taxiway_serving.rollout.steps import Bake, SetWeight, Step
 from taxiway_serving.rollout.verbs import VERBS, act
-from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.label import NOTHING, Counts
 from taxiway_serving.strategies import plan
 
-GOOD = Observation(candidate=Answer.YES, applied=Answer.YES, evidence=Answer.YES)
+
+def _look(
+    candidate: Answer = Answer.YES,
+    *,
+    applied: Answer = Answer.YES,
+    evidence: Answer = Answer.YES,
+    version: int = 2,
+    interval: Counts = NOTHING,
+    **seen: Any,
+) -> Observation:
+    """Return what was seen of a rollout with one candidate."""
+    return Observation(
+        candidates={version: candidate},
+        applied=applied,
+        evidence=evidence,
+        counts={f"{version}/errors": interval},
+        **seen,
+    )
+
+
+GOOD = _look()
 HEALTHY = Counts(canary=30, control=70, fresh=30, requests=30)
 BROKEN = Counts(canary=30, control=70, bad_canary=15, fresh=30, requests=30)
 
@@ -44,7 +59,7 @@ def _run(
     spec: RolloutSpec, stable: int | None, looks: list[Observation], *, every_s: float = 1
 ) -> tuple[list[Decision], tuple[Step, ...]]:
     steps = plan(spec, stable)
-    state, decisions = begin(spec, stable=stable, now_s=0), []
+    state, decisions = begin(stable=stable, now_s=0), []
     for number, seen in enumerate(looks, 1):
         decision = advance(spec, steps, state, seen, number * every_s)
         state = decision.state
@@ -61,14 +76,14 @@ def _weights(decisions: list[Decision]) -> list[float]:
 
 
 def test_canary_walks_to_promotion_when_flawless() -> None:
-    decisions, _ = _run(_spec(), 1, [replace(GOOD, interval=HEALTHY)] * 60)
+    decisions, _ = _run(_spec(), 1, [_look(interval=HEALTHY)] * 60)
     assert _weights(decisions) == [5, 25, 100]
     assert decisions[-1].state.outcome is Outcome.PROMOTED
     assert Verdict.PROMOTE in {decision.verdict for decision in decisions}
 
 
 def test_canary_is_rolled_back_in_first_step() -> None:
-    looks = [GOOD] * 2 + [replace(GOOD, interval=BROKEN, first_bad_at_s=2.5)] * 2
+    looks = [GOOD] * 2 + [_look(interval=BROKEN, first_bad_at_s=2.5)] * 2
     decisions, _ = _run(_spec(), 1, looks)
     state = decisions[-1].state
     assert _weights(decisions) == [5, 0]
@@ -76,8 +91,8 @@ def test_canary_is_rolled_back_in_first_step() -> None:
 
 
 def test_rollback_ends_only_when_zero_is_read_back() -> None:
-    unread = Observation(candidate=Answer.YES, applied=Answer.NO, evidence=Answer.YES)
-    looks = [GOOD] * 2 + [replace(GOOD, interval=BROKEN)] + [unread] * 40
+    unread = _look(applied=Answer.NO)
+    looks = [GOOD] * 2 + [_look(interval=BROKEN)] + [unread] * 40
     decisions, _ = _run(_spec(), 1, looks)
     assert decisions[-1].state.status is Status.ROLLING_BACK
     assert phase(decisions[-1].state, 44) == "RollbackFailed"
@@ -96,21 +111,21 @@ def test_too_little_evidence_holds_then_pauses_as_inconclusive() -> None:
 
 
 def test_first_deployment_takes_all_traffic_at_once() -> None:
-    decisions, steps = _run(_spec(version=1), None, [GOOD] * 6)
+    decisions, steps = _run(_spec(), None, [GOOD] * 6)
     assert steps == (SetWeight(weight_pct=100), Bake(duration_s=2))
     assert decisions[-1].state.outcome is Outcome.PROMOTED
 
 
 def test_first_deployment_that_fails_keeps_traffic_for_want_of_an_older_one() -> None:
     bad = Counts(canary=50, bad_canary=40, fresh=50, requests=50)
-    decisions, _ = _run(_spec(version=1), None, [GOOD] + [replace(GOOD, interval=bad)] * 3)
+    decisions, _ = _run(_spec(), None, [GOOD] + [_look(interval=bad)] * 3)
     state = decisions[-1].state
     assert (state.outcome, state.weight_pct) == (Outcome.ABORTED, 100)
     assert "no older version" in state.reason
 
 
 def test_candidate_that_is_never_ready_ends_without_traffic() -> None:
-    starting = Observation(candidate=Answer.UNKNOWN, applied=Answer.YES, evidence=Answer.YES)
+    starting = _look(Answer.UNKNOWN)
     decisions, _ = _run(_spec(), 1, [starting] * 8, every_s=60)
     assert _weights(decisions) == [0]
     assert decisions[-1].state.outcome is Outcome.ABORTED
@@ -118,9 +133,9 @@ def test_candidate_that_is_never_ready_ends_without_traffic() -> None:
 
 def test_blue_green_is_guarded_at_full_traffic_by_the_budget() -> None:
     bad = Counts(canary=50, bad_canary=20, fresh=50, requests=50)
-    looks = [GOOD] * 4 + [replace(GOOD, interval=bad)] * 2
+    looks = [GOOD] * 5 + [_look(interval=bad)] * 2
     decisions, _ = _run(_spec(strategy="blue_green"), 1, looks)
-    assert _weights(decisions) == [100, 0]
+    assert _weights(decisions) == [0, 100, 0]
     assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
 
 
@@ -131,7 +146,7 @@ def test_pause_step_waits_for_resume_and_goes_on() -> None:
     state = decisions[-1].state
     assert (state.status, state.weight_pct) == (Status.PAUSED, 5)
     for weight in (100, 100):
-        state = act(plan_, state, "resume", actor="someone", now_s=20)
+        state = act(spec, plan_, state, "resume", actor="someone", now_s=20)
         for now_s in (21, 22, 23):
             state = advance(spec, plan_, state, GOOD, now_s).state
         assert state.weight_pct == weight
@@ -139,7 +154,7 @@ def test_pause_step_waits_for_resume_and_goes_on() -> None:
 
 
 def test_candidate_that_died_between_two_looks_is_rolled_back() -> None:
-    looks = [GOOD] * 3 + [replace(GOOD, restarts=1)]
+    looks = [GOOD] * 3 + [_look(restarts={2: 1})]
     decisions, _ = _run(_spec(), 1, looks)
     assert decisions[-1].state.outcome is Outcome.ROLLED_BACK
 
@@ -174,6 +189,7 @@ def test_step_of_a_wrong_kind_is_a_fault(step: dict[str, Any]) -> None:
         spec_from_json({"id": "r", "handle": "digits", "version": 2, "strategy": {"steps": steps}})
 
 
+ONE_CANDIDATE_VERBS = [verb for verb in VERBS if verb not in ("add", "remove")]
 answers = st.sampled_from(Answer)
 counts = st.builds(
     lambda canary, control, x, y, fresh: Counts(
@@ -187,9 +203,9 @@ counts = st.builds(
 )
 looks_strategy = st.lists(
     st.one_of(
-        st.builds(Observation, candidate=answers, applied=answers, evidence=answers, interval=counts),
-        st.sampled_from([replace(GOOD, interval=HEALTHY), GOOD]),
-        st.sampled_from(VERBS),
+        st.builds(_look, answers, applied=answers, evidence=answers, interval=counts),
+        st.sampled_from([_look(interval=HEALTHY), GOOD]),
+        st.sampled_from(ONE_CANDIDATE_VERBS),
     ),
     max_size=40,
 )
@@ -201,10 +217,10 @@ def test_machine_keeps_its_promises_for_any_events(
     spec: RolloutSpec, stable: int | None, events: list[Observation | str]
 ) -> None:
     steps = plan(spec, stable)
-    state = begin(spec, stable=stable, now_s=0)
+    state = begin(stable=stable, now_s=0)
     for now_s, event in enumerate(events, 1):
         if isinstance(event, str):
-            after = act(steps, state, event, actor="someone", now_s=now_s)
+            after = act(spec, steps, state, event, actor="someone", now_s=now_s)
         else:
             after = advance(spec, steps, state, event, now_s).state
             _check_look(state, event, after)
@@ -222,7 +238,7 @@ def _check_move(before: RolloutState, after: RolloutState) -> None:
 
 def _check_look(before: RolloutState, seen: Observation, after: RolloutState) -> None:
     """Unknown never promotes and never raises a weight."""
-    is_sure = seen.candidate is Answer.YES and seen.applied is Answer.YES and seen.evidence is Answer.YES
+    is_sure = seen.health(2) is Answer.YES and seen.applied is Answer.YES and seen.evidence is Answer.YES
     if after.weight_pct > before.weight_pct:
         assert is_sure
     if after.outcome is Outcome.PROMOTED and before.outcome is None:
@@ -234,7 +250,7 @@ def test_replay_of_recorded_looks_gives_same_state(
     spec: RolloutSpec, events: list[Observation | str]
 ) -> None:
     steps = plan(spec, 1)
-    first = state = begin(spec, stable=1, now_s=0)
+    first = state = begin(stable=1, now_s=0)
     looks = [(seen, float(at_s)) for at_s, seen in enumerate(events, 1) if isinstance(seen, Observation)]
     for seen, now_s in looks:
         state = advance(spec, steps, state, seen, now_s).state
@@ -245,19 +261,21 @@ def test_replay_of_recorded_looks_gives_same_state(
 @pytest.mark.parametrize("verb", VERBS)
 def test_verbs_are_no_ops_when_idle(verb: str) -> None:
     spec = _spec()
-    ended = replace(begin(spec, stable=1, now_s=0), status=Status.ENDED, outcome=Outcome.PROMOTED)
-    assert act(plan(spec, 1), ended, verb, actor="someone", now_s=9) == ended
+    ended = replace(begin(stable=1, now_s=0), status=Status.ENDED, outcome=Outcome.PROMOTED)
+    assert act(spec, plan(spec, 1), ended, verb, actor="someone", now_s=9) == ended
 
 
 def test_abort_and_pause_twice_are_once() -> None:
-    decisions, steps = _run(_spec(), 1, [GOOD] * 3)
+    spec = _spec()
+    decisions, steps = _run(spec, 1, [GOOD] * 3)
     state = decisions[-1].state
     for verb in ("pause", "abort"):
-        once = act(steps, state, verb, actor="someone", now_s=9)
-        assert act(steps, once, verb, actor="someone", now_s=10) == once
+        once = act(spec, steps, state, verb, actor="someone", now_s=9)
+        assert act(spec, steps, once, verb, actor="someone", now_s=10) == once
 
 
 def test_promote_full_goes_to_last_weight() -> None:
-    decisions, steps = _run(_spec(), 1, [GOOD] * 3)
-    state = act(steps, decisions[-1].state, "promote-full", actor="someone", now_s=9)
+    spec = _spec()
+    decisions, steps = _run(spec, 1, [GOOD] * 3)
+    state = act(spec, steps, decisions[-1].state, "promote-full", actor="someone", now_s=9)
     assert state.weight_pct == 100

@@ -43,6 +43,21 @@ def test_cluster_name_of_another_kind_assigns_nothing(name: str) -> None:
     assert names.assigned_version(name) is None
 
 
+def test_copy_has_a_name_of_its_own_and_no_cluster() -> None:
+    original, copy = (VariantId(handle="digits", version=7, copy=number) for number in (0, 1))
+    assert (str(original), str(copy)) == ("digits/7", "digits/7+1")
+    assert original != copy
+    with pytest.raises(errors.InvalidNameError, match="has no live traffic"):
+        names.cluster_name(copy)
+    assert names.assigned_version(str(copy)) is None
+
+
+@pytest.mark.parametrize("number", [-1, True, 1.0, "1", None])
+def test_copy_that_is_none_is_refused(number: object) -> None:
+    with pytest.raises(errors.InvalidNameError, match="whole number from 0"):
+        VariantId(handle="digits", version=7, copy=number)  # type: ignore[arg-type]
+
+
 ERRORS = (
     errors.InvalidSpecError(("a is wrong", "b is wrong"), "table"),
     errors.InvalidNameError("handle", "X", "must be lower case"),

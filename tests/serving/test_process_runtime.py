@@ -176,6 +176,21 @@ def test_two_versions_run_side_by_side(runtime: ProcessRuntime, make_spec: MakeS
 
 
 @pytest.mark.slow
+def test_copy_is_a_process_in_a_folder_with_a_mark_of_its_own(
+    runtime: ProcessRuntime, make_spec: MakeSpec, until: Until, folder: Path
+) -> None:
+    pids = [serving(runtime, make_spec(1, copy=number), until) for number in (0, 1)]
+    marks = [psutil.Process(pid).environ()["TAXIWAY_VARIANT"].partition("#")[0] for pid in pids]
+    assert marks == [str(folder / "variants" / "digits" / name) for name in ("1", "1+1")]
+    heir = ProcessRuntime(folder, command=toy_command)
+    heir.stop(FIRST, grace_s=5)
+    assert heir.observe()[VariantId(handle="digits", version=1, copy=1)].phase == "ready"
+    assert {process.pid for process in processes_of(folder)} >= {pids[1]}
+    assert not psutil.pid_exists(pids[0]) or psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE
+    heir.close()
+
+
+@pytest.mark.slow
 def test_variant_that_dies_at_once_is_started_with_growing_pauses(
     folder: Path, make_spec: MakeSpec, until: Until
 ) -> None:
@@ -308,10 +323,28 @@ def test_digest_follows_content_and_not_deadline_or_rate(make_spec: MakeSpec, tm
     assert VariantSpec.from_json(spec.to_json()) == spec
 
 
+def test_specification_that_is_no_copy_is_as_an_earlier_taxiway_wrote_it(make_spec: MakeSpec) -> None:
+    # The hash marks processes that outlive the controller: if it changed, an upgrade would restart every variant.
+    spec = VariantSpec(
+        handle="digits",
+        version=1,
+        model="digits/1",
+        bento_dir=Path("/bento"),
+        python=Path("/python"),
+        model_dir=Path("/model"),
+    )
+    assert spec.digest() == "fa53afc746f3d12032b109c05e7ad7df4a807417ec8c5d08cd7b79dc5f07da1a"
+    assert "copy" not in spec.to_json()
+    copy = make_spec(1, copy=1)
+    assert VariantSpec.from_json(copy.to_json()) == copy
+    assert copy.digest() != make_spec(1).digest()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"handle": "Digits"},
+        {"copy": -1},
         {"version": 0},
         {"model": ""},
         {"model": 'a"b'},

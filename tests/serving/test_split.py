@@ -30,10 +30,10 @@ def test_split_survives_json_and_pickle_with_its_order(canaries: dict[int, int])
         assert hash(copy) == hash(split)
 
 
-def test_split_puts_canaries_first_in_the_given_order_and_stable_last() -> None:
+def test_split_has_canaries_by_their_number_and_stable_last() -> None:
     split = Split(stable=7, parts={7: 9000, 9: 600, 8: 400})
-    assert list(split.parts) == [9, 8, 7]
-    assert split.canaries == (9, 8)
+    assert list(split.parts) == [8, 9, 7]
+    assert split.canaries == (8, 9)
 
 
 def test_split_drops_a_canary_without_parts_and_keeps_stable_without() -> None:

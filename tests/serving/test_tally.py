@@ -2,9 +2,23 @@
 
 from typing import Any
 
-from taxiway_serving.controller.tally import concerns, tally
+from taxiway_serving.controller.tally import Known, Tally, concerns, tally
 from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.spec import RolloutSpec
+from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.statistics.label import Counts
+
+SPEC = RolloutSpec(id="r", handle="digits", version=2)
+STATE: RolloutState = begin(stable=1, now_s=5.0)
+
+
+def _tally(attempts: list[Attempt], known: Known | None = None) -> Tally:
+    return tally(attempts, SPEC, STATE, known or {})
+
+
+def _errors(attempts: list[Attempt], known: Known | None = None) -> Counts:
+    return _tally(attempts, known).counts["2/errors"]
 
 
 def _attempt(unit: str, assigned: int, *, status: int = 200, **options: Any) -> Attempt:
@@ -19,61 +33,58 @@ def _attempt(unit: str, assigned: int, *, status: int = 200, **options: Any) -> 
         "flags": "",
         "duration_ms": 3.0,
         "number": 1,
-        "pinned": False,
     }
     return Attempt(**{**values, **options})
 
 
 def test_tally_counts_units_by_assigned_arm() -> None:
     attempts = [_attempt("user:a", 2), _attempt("user:a", 2), _attempt("user:b", 1), _attempt("request:c", 1)]
-    assert tally(attempts, candidate=2, known={}).counts == Counts(canary=1, control=2, fresh=1, requests=2)
+    assert _errors(attempts) == Counts(canary=1, control=2, fresh=1, requests=2)
 
 
 def test_tally_blames_candidate_for_request_that_stable_answered() -> None:
     failed = _attempt("user:a", 2, status=500, at_s=11.0)
     rescued = _attempt("user:a", 2, answered=1, number=2)
-    counted = tally([failed, rescued], candidate=2, known={})
-    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=1, requests=1)
+    counted = _tally([failed, rescued])
+    assert counted.counts["2/errors"] == Counts(canary=1, bad_canary=1, fresh=1, requests=1)
     assert counted.first_bad_at_s == 11.0
-    assert counted.marks == (("user:a", True),)
+    assert counted.marks == (("user:a", 2, frozenset({"errors"})),)
 
 
 def test_tally_counts_failover_at_first_attempt_as_bad() -> None:
-    assert tally([_attempt("user:a", 2, answered=1)], candidate=2, known={}).counts.bad_canary == 1
+    assert _errors([_attempt("user:a", 2, answered=1)]).bad_canary == 1
 
 
 def test_tally_counts_first_bad_event_of_a_unit_only() -> None:
     attempts = [_attempt("user:a", 2, status=503)]
-    assert tally(attempts, candidate=2, known={"user:a": True}).counts == Counts()
+    assert _errors(attempts, {"user:a": {1: frozenset({"errors"})}}) == Counts()
 
 
 def test_tally_counts_known_good_unit_at_risk_but_not_fresh() -> None:
-    counted = tally([_attempt("user:a", 2, status=0, answered=None)], candidate=2, known={"user:a": False})
-    assert counted.counts == Counts(canary=1, bad_canary=1, fresh=0, requests=1)
+    counted = _errors([_attempt("user:a", 2, status=0, answered=None)], {"user:a": {2: frozenset()}})
+    assert counted == Counts(canary=1, bad_canary=1, fresh=0, requests=1)
 
 
 def test_tally_forgets_good_requests_that_have_no_user() -> None:
-    assert tally([_attempt("request:a", 2)], candidate=2, known={}).marks == ()
+    assert _tally([_attempt("request:a", 2)]).marks == ()
 
 
 def test_pinned_earlier_and_abandoned_attempts_are_no_evidence() -> None:
-    chosen = _attempt("user:a", 2, pinned=True)
+    chosen = _attempt("user:a", 2, via="pin")
     earlier = _attempt("user:b", 2, at_s=1.0)
     other = _attempt("user:c", 7)
     given_up = _attempt("user:e", 2, status=0, answered=2)
     attempts = (chosen, earlier, other, given_up)
-    assert not any(concerns(attempt, versions=(2, 1), since_s=5.0) for attempt in attempts)
-    assert concerns(_attempt("user:d", 1), versions=(2, 1), since_s=5.0)
+    assert not any(concerns(attempt, SPEC, STATE) for attempt in attempts)
+    assert concerns(_attempt("user:d", 1), SPEC, STATE)
 
 
 def test_client_that_was_kept_waiting_and_gave_up_speaks_against_the_version() -> None:
     hung = _attempt("user:a", 2, status=0, duration_ms=5000.0)
-    assert concerns(hung, versions=(2, 1), since_s=5.0)
-    assert tally([hung], candidate=2, known={}).counts.bad_canary == 1
+    assert concerns(hung, SPEC, STATE)
+    assert _errors([hung]).bad_canary == 1
 
 
 def test_tally_counts_requests_up_to_the_first_bad_one() -> None:
     attempts = [_attempt("user:a", 2), _attempt("user:a", 2, status=500), _attempt("user:a", 2, status=500)]
-    assert tally(attempts, candidate=2, known={}).counts == Counts(
-        canary=1, bad_canary=1, fresh=1, requests=2
-    )
+    assert _errors(attempts) == Counts(canary=1, bad_canary=1, fresh=1, requests=2)

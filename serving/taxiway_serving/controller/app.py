@@ -1,9 +1,9 @@
 """The controller's HTTP interface. Bytes become values here; what they mean is in `commands.py`.
 
-Every route but `/healthz` and the API's own description asks for `Authorization: Bearer <token>`.
+Every route but `/healthz` and the API's own description asks for `Authorization: Bearer <token>`, and its role for a
+right: see `roles.py`.
 """
 
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,26 +13,38 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
 from taxiway_serving.controller import views
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.feedback import add_feedback_routes, add_timeline_routes
+from taxiway_serving.controller.limits import BodyLimit
+from taxiway_serving.controller.roles import Right, Tokens, allowed
 from taxiway_serving.controller.tick import Reconciler
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,
     InvalidSpecError,
     NotFoundError,
+    RoleError,
     TaxiwayError,
+    TransportError,
 )
+from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.store import Store
+from taxiway_serving.ledger.timeline import SqlTimeline
 from taxiway_serving.names import VariantId, check_handle
-from taxiway_serving.rollout.steps import spec_from_json
+from taxiway_serving.rollout.spec import spec_from_json
 from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
 
-STATUS_OF = {InvalidSpecError: 422, NotFoundError: 404, ConflictError: 409, AuthenticationError: 401}
-MOST_BODY_BYTES = 1_000_000
+STATUS_OF = {
+    InvalidSpecError: 422,
+    NotFoundError: 404,
+    ConflictError: 409,
+    RoleError: 403,
+    AuthenticationError: 401,
+    TransportError: 503,
+}
 
 
 class VariantBody(BaseModel):
@@ -70,7 +82,15 @@ class UndoBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the interface speaks for."""
+    """What the interface speaks for.
+
+    Attributes:
+        token: The operator's.
+        viewer_token: Of those who may only read; "" lets none in.
+        reporter_token: Of those who may only report feedback; "" lets none in.
+        rewards: What was reported; None leaves the routes of feedback out.
+        timeline: What happened when; None leaves its route out.
+    """
 
     store: Store
     commands: Commands
@@ -79,6 +99,15 @@ class Parts:
     token: str
     gateway_url: str
     clock: Callable[[], float] = time.time
+    viewer_token: str = ""
+    reporter_token: str = ""
+    rewards: SqlRewards | None = None
+    timeline: SqlTimeline | None = None
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of all roles."""
+        return Tokens(operator=self.token, viewer=self.viewer_token, reporter=self.reporter_token)
 
 
 def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> FastAPI:
@@ -100,12 +129,7 @@ def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> Fa
     app = FastAPI(title="Taxiway controller", version="1", lifespan=running)
     app.add_exception_handler(TaxiwayError, _error_answer)
 
-    @app.middleware("http")
-    async def limit_body(request: Request, call_next: Any) -> Any:
-        length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-            return _answer(413, "TooLarge", f"a body has at most {MOST_BODY_BYTES} bytes")
-        return await call_next(request)
+    app.add_middleware(BodyLimit)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -115,35 +139,30 @@ def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> Fa
     _add_endpoint_routes(app, parts)
     _add_variant_routes(app, parts)
     _add_rollout_routes(app, parts)
+    _add_evidence_routes(app, parts)
     return app
 
 
-def _authenticated(parts: Parts) -> Callable[..., str]:
-    bearer = HTTPBearer(auto_error=False)
-
-    def actor(
-        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-    ) -> str:
-        token = given.credentials if given else ""
-        if given is None or not secrets.compare_digest(token.encode(), parts.token.encode()):
-            raise AuthenticationError(str(request.url))
-        return request.headers.get("x-taxiway-actor", "api")[:250]
-
-    return actor
+def _add_evidence_routes(app: FastAPI, parts: Parts) -> None:
+    wiring: dict[str, Any] = {"store": parts.store, "tokens": parts.tokens, "clock": parts.clock}
+    if parts.rewards is not None:
+        add_feedback_routes(app, rewards=parts.rewards, **wiring)
+    if parts.timeline is not None:
+        add_timeline_routes(app, timeline=parts.timeline, rewards=parts.rewards, **wiring)
 
 
 def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
-    actor = Depends(_authenticated(parts))
+    viewer, operator = (Depends(allowed(parts.tokens, right)) for right in (Right.READ, Right.ACT))
 
     @app.get("/v1/endpoints")
-    def list_endpoints(_: str = actor) -> dict[str, Any]:
+    def list_endpoints(_: str = viewer) -> dict[str, Any]:
         """List every endpoint."""
         return {
             "endpoints": [_endpoint(parts, endpoint.handle) for endpoint in parts.store.fleet().endpoints]
         }
 
     @app.get("/v1/endpoints/{handle}")
-    def show_endpoint(handle: str, _: str = actor) -> dict[str, Any]:
+    def show_endpoint(handle: str, _: str = viewer) -> dict[str, Any]:
         """Show one endpoint: what is live, the split wanted and read back, its variants and its rollout."""
         return _endpoint(parts, check_handle(handle))
 
@@ -152,14 +171,14 @@ def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
         handle: str,
         after: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-        _: str = actor,
+        _: str = viewer,
     ) -> dict[str, Any]:
         """Show the history of splits, verdicts and their evidence."""
         entries = parts.store.entries(check_handle(handle), after=after, limit=limit)
         return {"entries": [entry.to_json() for entry in entries]}
 
     @app.post("/v1/endpoints/{handle}/undo")
-    def undo(handle: str, body: UndoBody | None = None, who: str = actor) -> dict[str, Any]:
+    def undo(handle: str, body: UndoBody | None = None, who: str = operator) -> dict[str, Any]:
         """Go back to the version that was live before; the same id again is the same undo."""
         rollout_id = body.id if body else None
         undone = parts.commands.undo(check_handle(handle), actor=who, rollout_id=rollout_id)
@@ -167,39 +186,39 @@ def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
 
 
 def _add_variant_routes(app: FastAPI, parts: Parts) -> None:
-    actor = Depends(_authenticated(parts))
+    viewer, operator = (Depends(allowed(parts.tokens, right)) for right in (Right.READ, Right.ACT))
 
     @app.put("/v1/endpoints/{handle}/variants/{version}")
-    def deploy(handle: str, version: int, body: VariantBody, who: str = actor) -> dict[str, Any]:
+    def deploy(handle: str, version: int, body: VariantBody, who: str = operator) -> dict[str, Any]:
         """Run a model version, without live traffic."""
         parts.commands.deploy(VariantSpec(handle=handle, version=version, **body.model_dump()), actor=who)
         return _endpoint(parts, handle)
 
     @app.delete("/v1/endpoints/{handle}/variants/{version}")
-    def retire(handle: str, version: int, who: str = actor) -> dict[str, Any]:
+    def retire(handle: str, version: int, who: str = operator) -> dict[str, Any]:
         """Stop a model version that has no traffic."""
         parts.commands.retire(check_handle(handle), version, actor=who)
         return _endpoint(parts, handle)
 
     @app.get("/v1/endpoints/{handle}/variants/{version}/log")
     def show_log(
-        handle: str, version: int, tail: Annotated[int, Query(ge=1, le=1000)] = 50, _: str = actor
+        handle: str, version: int, tail: Annotated[int, Query(ge=1, le=1000)] = 50, _: str = viewer
     ) -> dict[str, str]:
         """Show the end of a variant's log."""
         return {"log": parts.runtime.logs(VariantId(handle=check_handle(handle), version=version), tail=tail)}
 
 
 def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
-    actor = Depends(_authenticated(parts))
+    viewer, operator = (Depends(allowed(parts.tokens, right)) for right in (Right.READ, Right.ACT))
 
     @app.post("/v1/endpoints/{handle}/rollouts")
-    def start(handle: str, body: RolloutBody, who: str = actor) -> dict[str, Any]:
+    def start(handle: str, body: RolloutBody, who: str = operator) -> dict[str, Any]:
         """Begin a rollout; the same id again returns the one that runs."""
         spec = spec_from_json({**body.model_dump(exclude_none=True), "handle": handle, "actor": who})
         return views.rollout_view(parts.commands.start(spec), parts.clock())
 
     @app.get("/v1/endpoints/{handle}/rollouts/{rollout_id}")
-    def show(handle: str, rollout_id: str, _: str = actor) -> dict[str, Any]:
+    def show(handle: str, rollout_id: str, _: str = viewer) -> dict[str, Any]:
         """Show a rollout: its step, its reason in words, its evidence."""
         rollout = parts.store.rollout(rollout_id)
         if rollout is None or rollout.spec.handle != handle:
@@ -207,7 +226,7 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
         return views.rollout_view(rollout, parts.clock())
 
     @app.post("/v1/endpoints/{handle}/rollouts/{rollout_id}/{verb}")
-    def act(handle: str, rollout_id: str, verb: str, who: str = actor) -> dict[str, Any]:
+    def act(handle: str, rollout_id: str, verb: str, who: str = operator) -> dict[str, Any]:
         """Promote, abort, pause or resume a rollout."""
         rollout = parts.commands.act(check_handle(handle), rollout_id, verb, actor=who)
         return views.rollout_view(rollout, parts.clock())

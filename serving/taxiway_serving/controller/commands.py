@@ -11,16 +11,18 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from taxiway_serving.controller.ordering import endpoint_after, retirements
+from taxiway_serving.controller.changes import MOST_ROLLOUTS, begun, changed, merged, queued
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
-from taxiway_serving.ledger.store import Change, Endpoint, Note, Rollout, Store, Variant, Wish
+from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
 from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, Status
-from taxiway_serving.rollout.steps import RolloutSpec, step_to_json
-from taxiway_serving.rollout.verbs import act
+from taxiway_serving.rollout.verbs import abandoned, act
 from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.strategies import plan
 
+ROLLBACK_WINDOW = 3
+"""So many versions that were live before may be gone back to at once; an older one is a candidate like any other."""
 UNUSED_S = 3600.0
 """A variant that no rollout takes up by then is stopped: its verification failed, or its DAG run was given up."""
 
@@ -28,8 +30,17 @@ UNUSED_S = 3600.0
 class Commands:
     """The controller's verbs. Safe to call from several threads."""
 
-    def __init__(self, *, store: Store, lock: RLock, home: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lock: RLock,
+        home: Path,
+        clock: Callable[[], float],
+        most_rollouts: int = MOST_ROLLOUTS,
+    ) -> None:
         self._store, self._lock, self._home, self._clock = store, lock, home, clock
+        self._most_rollouts = most_rollouts
 
     def deploy(self, spec: VariantSpec, *, actor: str) -> None:
         """Want a variant to run. It takes no live traffic until a rollout gives it some.
@@ -93,99 +104,138 @@ class Commands:
     def start(self, spec: RolloutSpec) -> Rollout:
         """Begin a rollout, or return the one that has this id.
 
+        While another runs on the handle, `spec.on_running` says what becomes of the two.
+
         Raises:
-            NotFoundError: If its version was never deployed.
-            ConflictError: If the id names another rollout, or another one is running on the handle.
+            NotFoundError: If one of its versions was never deployed.
+            ConflictError: If the id names another rollout, or another one is running and it is to be rejected.
+            InvalidSpecError: If its strategy's options have faults.
         """
         with self._lock:
             known = self._store.rollout(spec.id)
             if known:
                 return _same(known, spec)
             fleet, now_s = self._store.fleet(), self._clock()
-            running, endpoint = fleet.active(spec.handle), fleet.endpoint(spec.handle)
-            variant = fleet.variant(spec.handle, spec.version)
-            if variant is None or endpoint is None:
-                raise NotFoundError(
-                    "variant", f"{spec.handle}/{spec.version}", "deploy it before its rollout"
-                )
-            if running:
-                next_step = (
-                    f"wait for rollout {running.spec.id} of version {running.spec.version}, or abort it"
-                )
+            endpoint = _deployed(fleet, spec)
+            steps = plan(spec, endpoint.stable)
+            others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
+            if others and spec.on_running == "reject":
+                running = others[0].spec
+                next_step = f"wait for rollout {running.id} of version {running.version}, or abort it"
                 raise ConflictError(spec.handle, "a rollout is running", next_step)
-            rollout = _begun(spec, endpoint, now_s)
-            after = endpoint if rollout.state.status is Status.ENDED else endpoint_after(endpoint, rollout)
-            needed = replace(variant, wish=Wish.RUNNING, retire_at_s=None)
-            body = {
-                "rollout": spec.id,
-                "spec": spec.to_json(),
-                "plan": [step_to_json(step) for step in rollout.plan],
-                "state": rollout.state.to_json(),
-            }
-            note = _note(now_s, spec.handle, "rollout", spec.actor, rollout.state.reason, body)
-            self._store.commit(
-                Change(endpoints=(after,), variants=(needed,), rollouts=(rollout,), notes=(note,))
+            rollout = Rollout(
+                spec=spec, plan=steps, state=begin(stable=endpoint.stable, now_s=now_s, is_queued=True)
             )
-            return rollout
+            leaving = [
+                self._superseded(each, spec, now_s) for each in others if spec.on_running == "supersede"
+            ]
+            change = merged([*leaving, queued(rollout, fleet, now_s)])
+            self._store.commit(change)
+            return rollout if others else self._begun(rollout)
 
-    def act(self, handle: str, rollout_id: str, verb: str, *, actor: str) -> Rollout:
+    def _superseded(self, rollout: Rollout, by: RolloutSpec, now_s: float) -> Change:
+        """Give a rollout up for a newer one. One that is on its way back already goes on with that."""
+        reason = f"superseded by {by.id} of version {by.version}"
+        if rollout.state.status is Status.ROLLING_BACK:
+            return Change()
+        state = abandoned(rollout.state, Outcome.SUPERSEDED, reason, now_s)
+        return changed(rollout, state, self._store.fleet(), "superseded", by.actor, now_s)
+
+    def _begun(self, rollout: Rollout) -> Rollout:
+        """Begin at once where nothing is in the way, so that the caller sees it; else a tick begins it in its turn."""
+        fleet, now_s = self._store.fleet(), self._clock()
+        change = begun(rollout, fleet, now_s, most=self._most_rollouts)
+        self._store.commit(change)
+        return change.rollouts[0] if change.rollouts else rollout
+
+    def act(
+        self, handle: str, rollout_id: str, verb: str, *, actor: str, version: int | None = None
+    ) -> Rollout:
         """Do one of the verbs to a rollout; a no-op where there is nothing to do.
 
         Raises:
-            NotFoundError: If the handle has no such rollout.
+            NotFoundError: If the handle has no such rollout, or the version to add was never deployed.
             InvalidSpecError: If there is no such verb.
         """
         with self._lock:
-            now_s = self._clock()
+            now_s, fleet = self._clock(), self._store.fleet()
             rollout = self._store.rollout(rollout_id)
             if rollout is None or rollout.spec.handle != handle:
                 raise NotFoundError("rollout", rollout_id, f"see the rollouts of {handle}")
-            state = act(rollout.plan, rollout.state, verb, actor=actor, now_s=now_s)
+            if verb == "add" and version is not None and fleet.variant(handle, version) is None:
+                raise NotFoundError("variant", f"{handle}/{version}", "deploy it before it joins")
+            state = act(
+                rollout.spec, rollout.plan, rollout.state, verb, actor=actor, now_s=now_s, version=version
+            )
             if state == rollout.state:
                 return rollout
-            after, fleet = replace(rollout, state=state), self._store.fleet()
-            endpoint = endpoint_after(fleet.endpoint(handle) or Endpoint(handle=handle), after)
-            leaving = retirements(after, now_s)
-            variants = tuple(
-                replace(variant, retire_at_s=leaving[variant.handle, variant.version])
-                for variant in fleet.variants
-                if (variant.handle, variant.version) in leaving
-            )
-            body = {"rollout": rollout_id, "verb": verb, "state": state.to_json()}
-            note = _note(now_s, handle, "verb", actor, state.reason, body)
-            self._store.commit(
-                Change(endpoints=(endpoint,), variants=variants, rollouts=(after,), notes=(note,))
-            )
-            return after
+            self._store.commit(changed(rollout, state, fleet, verb, actor, now_s))
+            return replace(rollout, state=state)
 
-    def undo(self, handle: str, *, actor: str, rollout_id: str | None = None) -> Rollout:
-        """Go back to the version that was live before, by a rollout of one step.
+    def undo(
+        self,
+        handle: str,
+        *,
+        actor: str,
+        rollout_id: str | None = None,
+        version: int | None = None,
+        at_s: float | None = None,
+    ) -> Rollout:
+        """Go back to a version that was live before, by a rollout of one step.
 
         Args:
             handle: Endpoint.
             actor: Who says so.
             rollout_id: The caller's name for this undo: asking twice with one id is asking once. None makes one up.
+            version: Which version; None is the one before.
+            at_s: The version that was live at this time instead, in seconds since the epoch.
 
         Raises:
-            NotFoundError: If the handle has no earlier version.
-            ConflictError: If a rollout is running: abort that one.
+            NotFoundError: If the handle has no earlier version, or had none live then.
+            ConflictError: If a rollout is running: abort that one. Also if the version has not been live lately, and
+                has to prove itself anew.
         """
         with self._lock:
-            endpoint = self._store.fleet().endpoint(handle)
             known = self._store.rollout(rollout_id) if rollout_id else None
             if known and known.spec.handle == handle:
                 return known
-            if endpoint is None or endpoint.previous is None:
-                raise NotFoundError("earlier version of", handle, "there is nothing to undo")
+            endpoint = self._store.fleet().endpoint(handle) or Endpoint(handle=handle)
+            target = self._target(endpoint, version, at_s)
+            self._wake(handle, target)
             spec = RolloutSpec(
                 id=rollout_id or f"undo-{uuid.uuid4()}",
                 handle=handle,
-                version=endpoint.previous,
+                version=target,
                 strategy="undo",
                 actor=actor,
                 shield=endpoint.shield,
             )
             return self.start(spec)
+
+    def _target(self, endpoint: Endpoint, version: int | None, at_s: float | None) -> int:
+        """Return the version to go back to, out of the handle's past."""
+        past = self._store.lived(endpoint.handle)
+        if at_s is not None:
+            version = next((found for since_s, found in reversed(past) if since_s <= at_s), None)
+            if version is None:
+                raise NotFoundError("live version", f"{endpoint.handle} at {at_s:.0f}", "it went live later")
+        target = version if version is not None else endpoint.previous
+        if target is None:
+            raise NotFoundError("earlier version of", endpoint.handle, "there is nothing to undo")
+        recent = list(dict.fromkeys(found for _, found in reversed(past)))[: ROLLBACK_WINDOW + 1]
+        if target not in (endpoint.previous, endpoint.stable, *recent):
+            next_step = "roll it out as a candidate: it has to prove itself anew"
+            what = f"is not among the last {ROLLBACK_WINDOW} that were live"
+            raise ConflictError(f"{endpoint.handle}/{target}", what, next_step)
+        return target
+
+    def _wake(self, handle: str, version: int) -> None:
+        """Want a version to run again whose process was stopped meanwhile."""
+        variant = self._store.fleet().variant(handle, version)
+        if variant is not None and variant.wish is not Wish.RUNNING:
+            now_s = self._clock()
+            awake = replace(variant, wish=Wish.RUNNING, retire_at_s=None, asked_at_s=now_s)
+            self._store.commit(Change(variants=(awake,)))
 
 
 def _is_needed(version: int, endpoint: Endpoint, rollout: Rollout | None) -> bool:
@@ -194,12 +244,12 @@ def _is_needed(version: int, endpoint: Endpoint, rollout: Rollout | None) -> boo
     return version in wanted
 
 
-def _begun(spec: RolloutSpec, endpoint: Endpoint, now_s: float) -> Rollout:
-    state = begin(spec, stable=endpoint.stable, now_s=now_s)
-    if endpoint.stable == spec.version:
-        reason = f"version {spec.version} is live already"
-        state = replace(state, status=Status.ENDED, outcome=Outcome.PROMOTED, ended_at_s=now_s, reason=reason)
-    return Rollout(spec=spec, plan=plan(spec, endpoint.stable), state=state)
+def _deployed(fleet: Fleet, spec: RolloutSpec) -> Endpoint:
+    endpoint = fleet.endpoint(spec.handle)
+    for version in spec.versions:
+        if endpoint is None or fleet.variant(spec.handle, version) is None:
+            raise NotFoundError("variant", f"{spec.handle}/{version}", "deploy it before its rollout")
+    return endpoint or Endpoint(handle=spec.handle)
 
 
 def _same(known: Rollout, spec: RolloutSpec) -> Rollout:

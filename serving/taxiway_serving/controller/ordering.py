@@ -10,9 +10,11 @@ from dataclasses import replace
 from taxiway_serving.answers import Answer
 from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
 from taxiway_serving.names import VariantId
-from taxiway_serving.rollout.state import Outcome, RolloutState, Status
-from taxiway_serving.rollout.steps import RolloutSpec
+from taxiway_serving.rollout.judges import candidates_of
+from taxiway_serving.rollout.spec import RolloutSpec
+from taxiway_serving.rollout.state import PROMOTIONS, RolloutState, Status
 from taxiway_serving.routing.router import Backend, Route, Table
+from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror
 from taxiway_serving.runtimes.runtime import VariantState
 from taxiway_serving.split import Split
 
@@ -21,20 +23,41 @@ States = Mapping[VariantId, VariantState]
 
 def wanted_split(spec: RolloutSpec, state: RolloutState) -> Split | None:
     """Return the split that a rollout wants now; None while a first deployment has not begun to move."""
-    if state.status is Status.ENDED and state.outcome is Outcome.PROMOTED:
-        return Split.whole(spec.version)
+    if promoted := promoted_version(spec, state):
+        return Split.whole(promoted)
     if state.stable is None:
         return Split.whole(spec.version) if state.weight_pct > 0 else None
-    return Split.of(state.stable, {spec.version: state.weight_pct})
+    if state.is_closed:
+        # Who has met the candidate is listed by name; for everybody else there is stable alone.
+        return Split.whole(state.stable)
+    return Split.of(state.stable, state.weights)
+
+
+def promoted_version(spec: RolloutSpec, state: RolloutState) -> int | None:
+    """Return the version that a rollout has made live; None if it did not, or not yet.
+
+    A first version that fails keeps the traffic: there is none to go back to.
+    """
+    if state.status is not Status.ENDED:
+        return None
+    if state.outcome in PROMOTIONS:
+        return state.winner or spec.version
+    return spec.version if state.stable is None and state.weight_pct > 0 else None
 
 
 def endpoint_after(endpoint: Endpoint, rollout: Rollout) -> Endpoint:
     """Return the endpoint as a rollout's new state wants it."""
     spec, state = rollout.spec, rollout.state
-    moved = replace(endpoint, split=wanted_split(spec, state), shield=spec.shield)
-    keeps_traffic = state.stable is None and state.weight_pct > 0
-    if state.status is Status.ENDED and (state.outcome is Outcome.PROMOTED or keeps_traffic):
-        return replace(moved, stable=spec.version, previous=state.stable)
+    moved = replace(
+        endpoint,
+        split=wanted_split(spec, state),
+        shield=spec.shield,
+        header=state.header,
+        mirror_pct=state.mirror_pct,
+        closed=endpoint.closed if state.is_closed else {},
+    )
+    if promoted := promoted_version(spec, state):
+        return replace(moved, stable=promoted, previous=state.stable)
     return moved
 
 
@@ -51,17 +74,24 @@ def is_older(seen: VariantState, wanted: Variant) -> bool:
     return seen.since_s < wanted.asked_at_s
 
 
-def table_of(fleet: Fleet, states: States) -> Table:
+def table_of(fleet: Fleet, states: States, mirror_to: tuple[str, int] | None = None) -> Table:
     """Return the whole routing table that the desired state asks for.
+
+    Args:
+        fleet: The desired state.
+        states: What the runtime sees.
+        mirror_to: Host and port of the comparator; None while there is none, and nothing is mirrored.
 
     A variant is in it from its first address until it leaves, also while it restarts: its cluster then is unhealthy,
     and the gateway fails over, where a missing cluster would be an error.
     """
-    routes = (_route(endpoint, fleet, states) for endpoint in fleet.endpoints)
+    routes = (_route(endpoint, fleet, states, mirror_to) for endpoint in fleet.endpoints)
     return Table(routes=tuple(route for route in routes if route))
 
 
-def _route(endpoint: Endpoint, fleet: Fleet, states: States) -> Route | None:
+def _route(
+    endpoint: Endpoint, fleet: Fleet, states: States, mirror_to: tuple[str, int] | None
+) -> Route | None:
     present = [v for v in fleet.variants if v.handle == endpoint.handle and v.wish is Wish.RUNNING and v.port]
     if not present:
         return None
@@ -72,7 +102,34 @@ def _route(endpoint: Endpoint, fleet: Fleet, states: States) -> Route | None:
         backends=tuple(_backend(variant, states) for variant in present),
         shield=endpoint.shield,
         rate_limit_rps=None if None in limits else max(limit for limit in limits if limit),
+        headers=_headers(endpoint, [variant.version for variant in present]),
+        mirror=_mirror(endpoint, mirror_to),
+        members=_members(endpoint),
     )
+
+
+def _headers(endpoint: Endpoint, present: list[int]) -> tuple[HeaderRoute, ...]:
+    header = endpoint.header
+    if header is None:
+        return ()
+    return tuple(
+        HeaderRoute(header=header.header, cookie=header.cookie, value=value, version=version)
+        for value, version in header.versions.items()
+        if version in present
+    )
+
+
+def _mirror(endpoint: Endpoint, mirror_to: tuple[str, int] | None) -> Mirror | None:
+    if mirror_to is None or endpoint.split is None or endpoint.mirror_pct <= 0:
+        return None
+    return Mirror(host=mirror_to[0], port=mirror_to[1], sample_pct=endpoint.mirror_pct)
+
+
+def _members(endpoint: Endpoint) -> Members | None:
+    """Return who keeps the candidate behind a closed door. Only strategies of one candidate close one."""
+    for version, units in endpoint.closed.items():
+        return Members.of(version, units)
+    return None
 
 
 def _backend(variant: Variant, states: States) -> Backend:
@@ -103,11 +160,13 @@ def may_leave(
     endpoint, rollout = fleet.endpoint(variant.handle), fleet.active(variant.handle)
     wanted = endpoint.split.parts if endpoint and endpoint.split else {}
     seen = observed.parts if observed else {}
-    is_candidate = rollout is not None and variant.version in (rollout.spec.version, rollout.state.stable)
+    needed = {v for each in fleet.queued if each.spec.handle == variant.handle for v in each.spec.versions}
+    if rollout is not None:
+        needed |= {*candidates_of(rollout.spec, rollout.state), rollout.state.stable or 0}
     return (
         variant.version not in wanted
         and variant.version not in seen
-        and not is_candidate
+        and variant.version not in needed
         and drained is Answer.YES
     )
 
@@ -117,7 +176,7 @@ def retirements(rollout: Rollout, now_s: float) -> dict[tuple[str, int], float |
     spec, state = rollout.spec, rollout.state
     if state.status is not Status.ENDED:
         return {}
-    has_traffic = state.outcome is Outcome.PROMOTED or (state.stable is None and state.weight_pct > 0)
-    gone, stays = (state.stable, spec.version) if has_traffic else (spec.version, state.stable)
-    kept: dict[tuple[str, int], float | None] = {(spec.handle, stays): None} if stays else {}
-    return kept | ({(spec.handle, gone): now_s + spec.warm_s} if gone and gone != stays else {})
+    stays = promoted_version(spec, state) or state.stable
+    met = {*spec.versions, *state.added} | ({state.stable} if state.stable else set())
+    gone: dict[tuple[str, int], float | None] = {(spec.handle, v): now_s + spec.warm_s for v in met - {stays}}
+    return gone | ({(spec.handle, stays): None} if stays else {})

@@ -1,16 +1,20 @@
 """What the controller shows of itself, as plain JSON values. Reads only."""
 
+from dataclasses import asdict
 from typing import Any
 
+from taxiway_serving.controller.looking import World
 from taxiway_serving.controller.ordering import is_older
-from taxiway_serving.controller.tick import World
 from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
 from taxiway_serving.names import VariantId
-from taxiway_serving.rollout.machine import certificates_of, guards_of
+from taxiway_serving.rollout.machine import readings_of
+from taxiway_serving.rollout.observation import Rewards
 from taxiway_serving.rollout.state import phase
-from taxiway_serving.rollout.steps import step_to_json
+from taxiway_serving.rollout.steps import Experiment, Explore, step_to_json
 from taxiway_serving.runtimes.runtime import VariantState
 from taxiway_serving.split import Split
+from taxiway_serving.statistics import thompson
+from taxiway_serving.statistics.posterior import RewardKind
 
 
 def endpoint_view(
@@ -67,28 +71,65 @@ def _phase(variant: Variant, seen: VariantState | None) -> str:
 def rollout_view(rollout: Rollout, now_s: float) -> dict[str, Any]:
     """Return one rollout: where it stands, why, and on what evidence."""
     spec, state = rollout.spec, rollout.state
-    judges = (*guards_of(spec), *certificates_of(spec))
-    steps = [step_to_json(step) for step in rollout.plan]
+    errors = [counts for key, counts in state.totals.items() if key.endswith("/errors")]
     return {
         "id": spec.id,
         "handle": spec.handle,
         "version": spec.version,
+        "rivals": [*spec.rivals, *state.added],
         "stable": state.stable,
         "strategy": spec.strategy,
         "phase": phase(state, now_s),
         "status": state.status.value,
         "outcome": state.outcome.value if state.outcome else None,
         "step": state.step,
-        "steps": steps,
+        "steps": [step_to_json(step) for step in rollout.plan],
         "weight_pct": state.weight_pct,
+        "weights": {str(version): pct for version, pct in state.weights.items()},
+        "winner": state.winner,
+        "dropped": {str(version): why for version, why in state.dropped.items()},
+        "is_closed": state.is_closed,
         "reason": state.reason,
-        "units": {"canary": state.total.fresh, "bad": state.total.bad_canary, "at_step": state.at_step.fresh},
-        "evidence": [judge.judge(state.guards[judge.name], state.total).to_json() for judge in judges],
+        "units": {
+            "canary": state.exposed,
+            "bad": sum(counts.bad_canary for counts in errors),
+            "at_step": sum(state.at_step.values()),
+        },
+        "arms": arms_view(rollout),
+        "comparison": {str(version): asdict(seen) for version, seen in state.compared.items()},
+        "evidence": [reading.to_json() for reading in readings_of(spec, rollout.plan, state)],
+        "group": spec.group.name if spec.group else None,
         "actor": spec.actor,
         "started_at_s": state.started_at_s,
         "ended_at_s": state.ended_at_s,
         "first_bad_at_s": state.first_bad_at_s,
         "rolled_back_at_s": state.rolled_back_at_s,
+    }
+
+
+def arms_view(rollout: Rollout) -> dict[str, Any]:
+    """Return what each arm of an experiment is known to earn; empty where nothing is earned."""
+    state = rollout.state
+    if not state.arms:
+        return {}
+    kind: RewardKind = "binary"
+    for step in rollout.plan:
+        if isinstance(step, Explore | Experiment):
+            kind = step.reward_kind
+    names = list(state.arms)
+    arms = [state.arms[name] for name in names]
+    chances = thompson.weights(arms, kind=kind, floor=0.0)
+    return {
+        str(name): {
+            "exposures": state.rewards.get(name, Rewards()).exposures,
+            "credited": arm.exposures,
+            "total": arm.total,
+            "mean": arm.mean,
+            "p_best": chance,
+            "pending": state.rewards.get(name, Rewards()).pending,
+            "weight_pct": state.weights.get(name, 100 - state.weight_pct if name == state.stable else 0.0),
+        }
+        for name, arm, chance in zip(names, arms, chances, strict=True)
     }
 
 

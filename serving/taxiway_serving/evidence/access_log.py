@@ -3,38 +3,67 @@
 What the lines hold is decided where Envoy's configuration is made (`routing/bootstrap.py`, `attempt_line`).
 """
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, cast, get_args
 
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.evidence.source import Attempt, Batch
-from taxiway_serving.names import UNIT_ID_LENGTH, assigned_version
+from taxiway_serving.names import UNIT_ID_LENGTH, Via, assigned_version
 
 _READ_BYTES: Final = 4 * 1024 * 1024
+_MARK_BYTES: Final = 512
+_MARK_LENGTH: Final = 16
+_CURSOR: Final = re.compile(rf"([0-9]+):([0-9]+)(?::([0-9a-f]{{{_MARK_LENGTH}}}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where reading goes on: which file, by inode, and how far into it."""
+    """Where reading goes on: which file, by inode, how far into it, and what it began with.
+
+    An inode is given again when a file is gone, so the first bytes before the offset are remembered by their hash. A
+    cursor of an earlier release has no such mark, and none is needed at the beginning of a file.
+    """
 
     inode: int
     offset: int
+    mark: str = ""
 
     @classmethod
     def parse(cls, cursor: str) -> Self | None:
         if not cursor:
             return None
-        inode, _, offset = cursor.partition(":")
-        if not (inode.isdecimal() and offset.isdecimal()):
+        match = _CURSOR.fullmatch(cursor)
+        if not match:
             raise InvalidSpecError((f"not a cursor of this log: {cursor!r}",), "cursor")
-        return cls(inode=int(inode), offset=int(offset))
+        return cls(inode=int(match[1]), offset=int(match[2]), mark=match[3] or "")
+
+    @classmethod
+    def of(cls, stream: BinaryIO, offset: int) -> Self:
+        inode = os.fstat(stream.fileno()).st_ino
+        return cls(inode=inode, offset=offset, mark=_mark(stream, offset))
 
     def __str__(self) -> str:
-        return f"{self.inode}:{self.offset}"
+        return ":".join(filter(None, (str(self.inode), str(self.offset), self.mark)))
+
+    def is_in(self, file: Path) -> bool:
+        """Tell whether this is the file, as far as the cursor can tell."""
+        if file.stat().st_ino != self.inode:
+            return False
+        with file.open("rb") as stream:
+            return not self.mark or _mark(stream, self.offset) == self.mark
+
+
+def _mark(stream: BinaryIO, offset: int) -> str:
+    if offset == 0:
+        return ""
+    stream.seek(0)
+    return hashlib.sha256(stream.read(min(offset, _MARK_BYTES))).hexdigest()[:_MARK_LENGTH]
 
 
 class AttemptLog:
@@ -74,12 +103,12 @@ class AttemptLog:
             TransportError: If the log exists and cannot be read.
         """
         try:
-            stat = self._path.stat()
+            with self._path.open("rb") as stream:
+                return str(_Place.of(stream, stream.seek(0, os.SEEK_END)))
         except FileNotFoundError:
             return ""
         except OSError as exc:
             raise TransportError(str(self._path), f"cannot be read: {exc}") from exc
-        return str(_Place(inode=stat.st_ino, offset=stat.st_size))
 
     def _first(self) -> Batch:
         files = self._files()
@@ -92,7 +121,7 @@ class AttemptLog:
         files = self._files()
         if not files:
             return Batch(attempts=(), cursor="", is_complete=False)
-        index = next((i for i, file in enumerate(files) if file.stat().st_ino == place.inode), None)
+        index = next((i for i, file in enumerate(files) if place.is_in(file)), None)
         if index is None or files[index].stat().st_size < place.offset:
             # Nobody can tell what was in the part that is gone.
             return self._from(files, index or 0, 0, is_complete=False)
@@ -101,16 +130,16 @@ class AttemptLog:
     def _from(self, files: list[Path], index: int, offset: int, *, is_complete: bool) -> Batch:
         is_last = index == len(files) - 1
         with files[index].open("rb") as stream:
-            inode = os.fstat(stream.fileno()).st_ino
             lines, end, has_more = _lines(stream, offset, self._limit_bytes, is_closed=not is_last)
+            place = _Place.of(stream, end)
         read = [_attempt(line) for line in lines]
         attempts = tuple(attempt for attempt in read if attempt is not None)
         broken = len(read) - len(attempts)
         if not has_more and not is_last:
-            inode, end, has_more = files[index + 1].stat().st_ino, 0, True
+            place, has_more = _Place(inode=files[index + 1].stat().st_ino, offset=0), True
         return Batch(
             attempts=attempts,
-            cursor=str(_Place(inode=inode, offset=end)),
+            cursor=str(place),
             is_complete=is_complete and broken == 0,
             has_more=has_more,
             broken=broken,
@@ -161,8 +190,23 @@ def _parsed(row: dict[str, Any]) -> Attempt:
         flags="" if row["flags"] in (None, "-") else row["flags"],
         duration_ms=float(row["duration_ms"]),
         number=int(row["number"] or 1),
-        pinned=bool(row["pin"]),
+        via=_via(row),
+        answer_ms=_answer_ms(row),
     )
+
+
+def _via(row: dict[str, Any]) -> Via:
+    """Return who chose the version. A line of an earlier release names only the version that a tester wished."""
+    if "via" not in row:
+        return "pin" if row["pin"] else "split"
+    if row["via"] not in get_args(Via):
+        raise ValueError(f"nobody chooses by {row['via']!r}")
+    return cast("Via", row["via"])
+
+
+def _answer_ms(row: dict[str, Any]) -> float | None:
+    answer_us = row.get("answer_us")
+    return None if answer_us in (None, "", "-") else float(answer_us) / 1000
 
 
 def _text(value: object) -> str:

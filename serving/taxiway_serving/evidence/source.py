@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from taxiway_serving.names import Via
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -14,13 +16,16 @@ class Attempt:
         request_id: The request's id, the same for all its attempts and in its answer.
         unit: Who asked: `user:<x-user-id>`, else `cookie:<taxiway_uid>`, else `request:<first 13 of the request id>`.
             Evidence counts units, not requests.
-        assigned: The version that the split chose for the unit, also on an attempt that stable answered for it.
+        assigned: The version that was chosen for the unit, also on an attempt that stable answered for it.
         answered: The version that was tried, or None if none could be.
         status: HTTP status of the attempt; 0 if there was no answer.
         flags: Envoy's response flags, such as `UF` (no connection) or `UT` (no answer in time); "" for none.
-        duration_ms: From its beginning until its end.
+        duration_ms: From its beginning until its end, with the time that the client took to send and to receive.
         number: 1 for the first attempt, 2 for the retry on stable.
-        pinned: Whether a tester chose the version. Such an attempt is no evidence.
+        via: Who chose the version. `pin` and `header` are the client's own choice, which can be compared with nothing;
+            a `member` was left to chance when it first came.
+        answer_ms: From the last byte of the request until the first of the answer: the version's own time. None if
+            there was no answer.
     """
 
     at_s: float
@@ -33,7 +38,18 @@ class Attempt:
     flags: str
     duration_ms: float
     number: int
-    pinned: bool
+    via: Via = "split"
+    answer_ms: float | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """The version's own time; where it gave no answer, the time until it was given up."""
+        return self.duration_ms if self.answer_ms is None else self.answer_ms
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a tester chose the version. Such an attempt is no evidence."""
+        return self.via == "pin"
 
     @property
     def is_error(self) -> bool:

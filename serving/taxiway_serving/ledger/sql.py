@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Connection, Row, make_url
+from sqlalchemy.engine import Connection, Row
 
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.chain import GENESIS, Entry, digest_of
+from taxiway_serving.ledger.engine import open_engine
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
-from taxiway_serving.rollout.state import Status, state_from_json
-from taxiway_serving.rollout.steps import plan_from_json, spec_from_json, step_to_json
+from taxiway_serving.ledger.upgrade import rollout_from_first_schema
+from taxiway_serving.rollout.spec import spec_from_json
+from taxiway_serving.rollout.state import HeaderRoute, Status, state_from_json
+from taxiway_serving.rollout.steps import plan_from_json, step_to_json
 from taxiway_serving.split import Split
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables, kept in SQLite's `user_version`."""
 
 _meta = sa.MetaData()
@@ -41,13 +44,15 @@ _rollouts = sa.Table(
     sa.Column("started_at_s", sa.Float, nullable=False),
     sa.Column("has_ended", sa.Boolean, nullable=False, index=True),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("group_name", sa.String(250), nullable=True),
 )
-_units = sa.Table(
-    "units",
+_met = sa.Table(
+    "met",
     _meta,
     sa.Column("rollout", sa.String(250), primary_key=True),
     sa.Column("unit", sa.String(300), primary_key=True),
-    sa.Column("is_bad", sa.Boolean, nullable=False),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("bad", sa.Text, nullable=False),
 )
 _entries = sa.Table(
     "entries",
@@ -83,15 +88,7 @@ class SqlStore:
         Raises:
             InvalidSpecError: If it is another database, or tables of a newer Taxiway.
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite" or not parsed.database:
-            shown = parsed.render_as_string(hide_password=True)
-            raise InvalidSpecError(
-                (f"got {shown}; this version keeps its state in sqlite:///FILE",), "database"
-            )
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(url, connect_args={"timeout": 20})
-        sa.event.listen(self._engine, "connect", _make_durable)
+        self._engine = open_engine(url)
         try:
             with self._engine.begin() as connection:
                 _check_schema(connection)
@@ -127,10 +124,9 @@ class SqlStore:
                 _put(connection, _variants, {**key, "body": _variant_json(variant)})
             for rollout in change.rollouts:
                 _put(connection, _rollouts, _rollout_row(rollout))
-            for rollout_id, unit, is_bad in change.marks:
-                _put(connection, _units, {"rollout": rollout_id, "unit": unit, "is_bad": is_bad})
+            _mark(connection, change.marks)
             for rollout_id in change.forgotten:
-                connection.execute(sa.delete(_units).where(_units.c.rollout == rollout_id))
+                connection.execute(sa.delete(_met).where(_met.c.rollout == rollout_id))
             if change.cursor is not None:
                 _put(connection, _cursors, {"source": ATTEMPTS, "cursor": change.cursor})
             _append(connection, change.notes)
@@ -147,15 +143,35 @@ class SqlStore:
             body: str | None = connection.scalar(query)
         return _rollout(json.loads(body)) if body else None
 
-    def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, bool]:
-        found: dict[str, bool] = {}
+    def lived(self, handle: str) -> Sequence[tuple[float, int]]:
+        query = sa.select(_entries.c.at_s, _entries.c.body).where(
+            _entries.c.handle == handle, _entries.c.kind == "live"
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_entries.c.seq)).all()
+        return [(row.at_s, json.loads(row.body)["stable"]) for row in rows]
+
+    def group(self, name: str) -> Sequence[Rollout]:
+        query = sa.select(_rollouts.c.body).where(_rollouts.c.group_name == name)
+        with self._engine.connect() as connection:
+            bodies = connection.scalars(query.order_by(_rollouts.c.started_at_s)).all()
+        return [_rollout(json.loads(body)) for body in bodies]
+
+    def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, Mapping[int, frozenset[str]]]:
+        found: dict[str, dict[int, frozenset[str]]] = {}
         with self._engine.connect() as connection:
             for start in range(0, len(units), 500):
-                query = sa.select(_units.c.unit, _units.c.is_bad).where(
-                    _units.c.rollout == rollout_id, _units.c.unit.in_(units[start : start + 500])
+                query = sa.select(_met.c.unit, _met.c.version, _met.c.bad).where(
+                    _met.c.rollout == rollout_id, _met.c.unit.in_(units[start : start + 500])
                 )
-                found.update((row.unit, row.is_bad) for row in connection.execute(query))
+                for row in connection.execute(query):
+                    found.setdefault(row.unit, {})[row.version] = frozenset(filter(None, row.bad.split(",")))
         return found
+
+    def met(self, rollout_id: str, version: int) -> Sequence[str]:
+        query = sa.select(_met.c.unit).where(_met.c.rollout == rollout_id, _met.c.version == version)
+        with self._engine.connect() as connection:
+            return connection.scalars(query.order_by(_met.c.unit)).all()
 
     def entries(self, handle: str | None, *, after: int, limit: int) -> Sequence[Entry]:
         query = sa.select(_entries).where(_entries.c.seq > after)
@@ -165,16 +181,13 @@ class SqlStore:
             return [_entry(row) for row in connection.execute(query.order_by(_entries.c.seq).limit(limit))]
 
 
-def _make_durable(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
 def _check_schema(connection: Connection) -> None:
     found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if found > SCHEMA:
         fault = f"tables are of schema {found}, this Taxiway knows up to {SCHEMA}; install the newer one"
         raise InvalidSpecError((fault,), "database")
+    if found == 1:
+        connection.exec_driver_sql("ALTER TABLE rollouts ADD COLUMN group_name VARCHAR(250)")
     connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA}")
 
 
@@ -182,6 +195,20 @@ def _put(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> Non
     keys = [column.name for column in table.primary_key]
     rest = {name: value for name, value in row.items() if name not in keys}
     connection.execute(insert(table).values(**row).on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _mark(connection: Connection, marks: Sequence[tuple[str, str, int, frozenset[str]]]) -> None:
+    if not marks:
+        return
+    rows = [
+        {"rollout": rollout_id, "unit": unit, "version": version, "bad": ",".join(sorted(bad))}
+        for rollout_id, unit, version, bad in marks
+    ]
+    put = insert(_met)
+    put = put.on_conflict_do_update(
+        index_elements=["rollout", "unit", "version"], set_={"bad": put.excluded.bad}
+    )
+    connection.execute(put, rows)
 
 
 def _append(connection: Connection, notes: Sequence[Note]) -> None:
@@ -209,12 +236,23 @@ def _entry(row: Row[Any]) -> Entry:
 
 def _endpoint_json(endpoint: Endpoint) -> str:
     split = endpoint.split.to_json() if endpoint.split else None
-    names = ("handle", "stable", "previous", "shield")
-    return json.dumps({**{name: getattr(endpoint, name) for name in names}, "split": split})
+    names = ("handle", "stable", "previous", "shield", "mirror_pct")
+    header = asdict(endpoint.header) if endpoint.header else None
+    closed = {str(version): list(units) for version, units in endpoint.closed.items()}
+    plain = {name: getattr(endpoint, name) for name in names}
+    return json.dumps({**plain, "split": split, "header": header, "closed": closed})
 
 
 def _endpoint(data: Mapping[str, Any]) -> Endpoint:
-    return Endpoint(**{**data, "split": Split.from_json(data["split"]) if data["split"] else None})
+    header, closed = data.get("header"), data.get("closed", {})
+    return Endpoint(
+        **{
+            **data,
+            "split": Split.from_json(data["split"]) if data["split"] else None,
+            "header": HeaderRoute(**header) if header else None,
+            "closed": {int(version): tuple(units) for version, units in closed.items()},
+        }
+    )
 
 
 def _variant_json(variant: Variant) -> str:
@@ -238,10 +276,12 @@ def _rollout_row(rollout: Rollout) -> dict[str, Any]:
         "started_at_s": rollout.state.started_at_s,
         "has_ended": rollout.state.status is Status.ENDED,
         "body": json.dumps(body),
+        "group_name": rollout.spec.group.name if rollout.spec.group else None,
     }
 
 
-def _rollout(data: Mapping[str, Any]) -> Rollout:
+def _rollout(stored: Mapping[str, Any]) -> Rollout:
+    data = rollout_from_first_schema(stored)
     return Rollout(
         spec=spec_from_json(data["spec"]),
         plan=plan_from_json(data["plan"]),

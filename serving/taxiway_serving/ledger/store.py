@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from taxiway_serving.ledger.chain import Entry
-from taxiway_serving.rollout.state import RolloutState
-from taxiway_serving.rollout.steps import RolloutSpec, Step
+from taxiway_serving.rollout.spec import RolloutSpec
+from taxiway_serving.rollout.state import HeaderRoute, RolloutState, Status
+from taxiway_serving.rollout.steps import Step
 from taxiway_serving.split import Split
 
 
@@ -20,6 +21,9 @@ class Endpoint:
         previous: The version before it, which an undo goes back to.
         split: Wanted split; None while nothing is live.
         shield: Whether a canary's server error is repeated on stable.
+        header: Requests that a header or a cookie sends to a candidate; None for none.
+        mirror_pct: Share of the live requests that is mirrored to the comparison.
+        closed: Units that keep a candidate, by candidate, while everybody else goes to stable; empty while open.
     """
 
     handle: str
@@ -27,6 +31,9 @@ class Endpoint:
     previous: int | None = None
     split: Split | None = None
     shield: bool = True
+    header: HeaderRoute | None = None
+    mirror_pct: float = 0.0
+    closed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Wish(StrEnum):
@@ -85,7 +92,7 @@ class Change:
     """All that one decision changes; it is stored whole or not at all.
 
     Attributes:
-        marks: (rollout id, unit, is bad) of units that are newly seen, or newly bad.
+        marks: (rollout id, unit, version, metrics it was bad of) of units that are newly seen, or newly bad.
         forgotten: Ids of rollouts whose units need not be remembered any longer.
         cursor: How far the evidence was read that this change has taken in; None leaves it.
     """
@@ -94,7 +101,7 @@ class Change:
     variants: tuple[Variant, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
     notes: tuple[Note, ...] = ()
-    marks: tuple[tuple[str, str, bool], ...] = ()
+    marks: tuple[tuple[str, str, int, frozenset[str]], ...] = ()
     forgotten: tuple[str, ...] = ()
     cursor: str | None = None
 
@@ -118,8 +125,18 @@ class Fleet:
         return next(found, None)
 
     def active(self, handle: str) -> Rollout | None:
-        """Return the rollout that runs on a handle, or None."""
-        return next((rollout for rollout in self.rollouts if rollout.spec.handle == handle), None)
+        """Return the rollout that runs on a handle, or None; one that waits for its turn does not run."""
+        return next((rollout for rollout in self.running if rollout.spec.handle == handle), None)
+
+    @property
+    def running(self) -> tuple[Rollout, ...]:
+        """The rollouts that run, in the order in which they began."""
+        return tuple(rollout for rollout in self.rollouts if rollout.state.status is not Status.QUEUED)
+
+    @property
+    def queued(self) -> tuple[Rollout, ...]:
+        """The rollouts that wait for their turn, in the order in which they were asked for."""
+        return tuple(rollout for rollout in self.rollouts if rollout.state.status is Status.QUEUED)
 
 
 class Store(Protocol):
@@ -144,8 +161,20 @@ class Store(Protocol):
         """Return the rollout that began last on a handle."""
         ...
 
-    def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, bool]:
-        """Return which of these units the rollout has seen, and whether each was bad."""
+    def lived(self, handle: str) -> Sequence[tuple[float, int]]:
+        """Return since when which version was live on a handle, in order."""
+        ...
+
+    def group(self, name: str) -> Sequence[Rollout]:
+        """Return the rollouts of a group, ended ones too, in the order in which they began."""
+        ...
+
+    def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, Mapping[int, frozenset[str]]]:
+        """Return of these units the ones that the rollout has seen: on which versions, and bad by which metrics."""
+        ...
+
+    def met(self, rollout_id: str, version: int) -> Sequence[str]:
+        """Return the units that have met a version in a rollout that has not ended."""
         ...
 
     def entries(self, handle: str | None, *, after: int, limit: int) -> Sequence[Entry]:

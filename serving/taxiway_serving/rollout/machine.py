@@ -1,19 +1,23 @@
-"""The one machine that walks every strategy's steps: `(plan, state, observation, now) -> decision`, and its replay.
+"""The one machine that walks every strategy's steps: `(spec, plan, state, look, now) -> decision`, and its replay.
 
 Pure: it imports no clock, no network, no randomness. What it decides is committed and carried out by the
-controller.
+controller. What a step waits for is in `walk.py`, what is judged in `judges.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.rollout.guard import Guard, Reading
-from taxiway_serving.rollout.guards import BudgetCertificate, ErrorBudget, ErrorRatio, RatioCertificate
-from taxiway_serving.rollout.state import TRANSITIONS, Outcome, RolloutState, Status, Verdict
-from taxiway_serving.rollout.steps import Analysis, Pause, RolloutSpec, SetWeight, Step
-from taxiway_serving.statistics.label import NOTHING, Counts
+from taxiway_serving.rollout.exploring import reweighed
+from taxiway_serving.rollout.guard import Reading
+from taxiway_serving.rollout.judges import SETTLED_S, candidates_of, interval_of, judges_of
+from taxiway_serving.rollout.mismatch import SAMPLE_RATIO, mismatch_reading, mismatch_update
+from taxiway_serving.rollout.observation import Compared, Observation
+from taxiway_serving.rollout.spec import RolloutSpec
+from taxiway_serving.rollout.state import Outcome, RolloutState, Status, Verdict
+from taxiway_serving.rollout.steps import Analysis, Step
+from taxiway_serving.rollout.walk import deadline_of, moved, stepped, waited
+from taxiway_serving.statistics.label import NOTHING
 
 READY_DEADLINE_S = 300.0
 """A candidate that is not ready by then ends its rollout before any traffic moved. Its own deadline comes earlier."""
@@ -21,43 +25,8 @@ READY_DEADLINE_S = 300.0
 UNSURE_DEADLINE_S = 300.0
 """After so long without seeing what it must see, a rollout pauses as inconclusive."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What was seen since the last look. Unknown never promotes, and never raises a weight.
-
-    Attributes:
-        candidate: YES ready and healthy at the gateway, NO it has failed, UNKNOWN it is starting or cannot be seen.
-        applied: YES the wanted split was read back from every gateway.
-        evidence: YES the access log was read up to now; anything else means that counts may be missing.
-        interval: Units since the last look.
-        first_bad_at_s: When the candidate's first bad event in the interval happened.
-    """
-
-    candidate: Answer
-    applied: Answer
-    evidence: Answer
-    interval: Counts = NOTHING
-    first_bad_at_s: float | None = None
-    restarts: int = 0
-    rejection: str | None = None
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether everything that a raised weight or a promotion rests on was seen."""
-        return all(answer is Answer.YES for answer in (self.candidate, self.applied, self.evidence))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the observation as plain JSON values, for the ledger; `observation_from_json` is the way back."""
-        answers = {name: getattr(self, name).name for name in ("candidate", "applied", "evidence")}
-        rest = {name: getattr(self, name) for name in ("first_bad_at_s", "restarts", "rejection")}
-        return {**answers, **rest, "interval": asdict(self.interval)}
-
-
-def observation_from_json(data: Mapping[str, Any]) -> Observation:
-    """Read an observation back from the ledger."""
-    answers = {name: Answer[data[name]] for name in ("candidate", "applied", "evidence")}
-    return Observation(**{**data, **answers, "interval": Counts(**data["interval"])})
+CAP_MARGIN_LOOKS = 3
+"""Users who arrive while the door is being closed: as many as in so many looks before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,29 +39,15 @@ class Decision:
     readings: tuple[Reading, ...] = ()
 
 
-def guards_of(spec: RolloutSpec) -> tuple[Guard, ...]:
-    """Return what may roll this rollout back. Its alpha is shared out evenly among them."""
-    alpha = spec.alpha / 2
-    return (ErrorRatio(alpha=alpha), ErrorBudget(alpha=alpha, budget=1 - spec.availability))
-
-
-CERTIFICATE_ALPHA = 0.05
-
-
-def certificates_of(spec: RolloutSpec) -> tuple[Guard, ...]:
-    """Return what may promote: proof against the control, or, for a flawless canary, against the budget."""
-    alpha = CERTIFICATE_ALPHA / 2
-    return (RatioCertificate(alpha=alpha), BudgetCertificate(alpha=alpha, budget=1 - spec.availability))
-
-
-def begin(spec: RolloutSpec, *, stable: int | None, now_s: float) -> RolloutState:
+def begin(*, stable: int | None, now_s: float, is_queued: bool = False) -> RolloutState:
     """Return the first state of a rollout."""
-    judges = (*guards_of(spec), *certificates_of(spec))
     return RolloutState(
         started_at_s=now_s,
         entered_at_s=now_s,
+        weighed_at_s=now_s,
         stable=stable,
-        guards={judge.name: judge.start() for judge in judges},
+        status=Status.QUEUED if is_queued else Status.PREPARING,
+        reason="waits for its turn" if is_queued else "the candidate is being made ready",
     )
 
 
@@ -108,32 +63,60 @@ def advance(
         seen: What happened since.
         now_s: Seconds since the epoch.
     """
-    if state.status is Status.ENDED:
+    if state.status in (Status.ENDED, Status.QUEUED):
         return Decision(state=state, verdict=Verdict.HOLD, reason=state.reason)
-    state = _learned(spec, state, seen)
-    readings = tuple(guard.judge(state.guards[guard.name], state.total) for guard in guards_of(spec))
-    decision = _decided(spec, plan, state, seen, readings, now_s)
-    return replace(decision, readings=readings + _certified(spec, state))
+    before = state
+    state = _learned(spec, plan, state, seen, now_s)
+    readings = readings_of(spec, plan, state)
+    harm = {judge.key for judge in judges_of(spec, plan, candidates_of(spec, state)) if judge.is_harm}
+    decision = _decided(spec, plan, state, seen, readings, harm, now_s)
+    if decision.verdict is Verdict.HOLD and decision.state.status is Status.PROGRESSING:
+        decision = _capped(spec, before, decision, now_s)
+    return replace(decision, readings=readings)
 
 
-def _learned(spec: RolloutSpec, state: RolloutState, seen: Observation) -> RolloutState:
-    judges = (*guards_of(spec), *certificates_of(spec))
-    share = 1.0 if state.stable is None else state.weight_pct / 100
-    guards = {judge.name: judge.update(state.guards[judge.name], seen.interval, share) for judge in judges}
-    is_first_ready = state.restarts is None and seen.candidate is Answer.YES
+def readings_of(spec: RolloutSpec, plan: Sequence[Step], state: RolloutState) -> tuple[Reading, ...]:
+    """Return what every judge of the remaining candidates says, and whether the split is what was asked for."""
+    judges = judges_of(spec, plan, candidates_of(spec, state))
+    return (*(judge.reading(state) for judge in judges), mismatch_reading(state))
+
+
+def _learned(
+    spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float
+) -> RolloutState:
+    versions = candidates_of(spec, state)
+    totals = dict(state.totals)
+    for key, counts in seen.counts.items():
+        if counts != NOTHING:
+            totals[key] = totals.get(key, NOTHING) + counts
+    at_step = {version: state.at_step.get(version, 0) + seen.errors(version).fresh for version in versions}
     first_bad = state.first_bad_at_s if state.first_bad_at_s is not None else seen.first_bad_at_s
-    return replace(
+    learned = replace(
         state,
-        guards=guards,
-        total=state.total + seen.interval,
-        at_step=state.at_step + seen.interval,
+        totals=totals,
+        at_step=at_step,
+        compared=_summed(state.compared, seen.compared),
+        baseline_ms=state.baseline_ms if state.baseline_ms is not None else seen.baseline_ms,
         first_bad_at_s=first_bad,
-        restarts=seen.restarts if is_first_ready else state.restarts,
+        cursors={**state.cursors, **seen.cursors},
+        restarts={**_first_ready(seen, versions), **state.restarts},
     )
+    guards = dict(state.guards)
+    for judge in judges_of(spec, plan, versions):
+        terms = guards.get(judge.key) or judge.guard.start()
+        guards[judge.key] = judge.guard.update(terms, interval_of(judge, learned, seen, now_s))
+    is_settled = seen.applied is Answer.YES and now_s - state.weighed_at_s >= SETTLED_S
+    if is_settled and not state.is_closed:
+        guards[SAMPLE_RATIO] = mismatch_update(spec, state, seen)
+    return replace(learned, guards=guards)
 
 
-def _certified(spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
-    return tuple(judge.judge(state.guards[judge.name], state.total) for judge in certificates_of(spec))
+def _summed(before: Mapping[int, Compared], new: Mapping[int, Compared]) -> dict[int, Compared]:
+    return {v: before.get(v, Compared()) + new.get(v, Compared()) for v in {**before, **new}}
+
+
+def _first_ready(seen: Observation, versions: Sequence[int]) -> dict[int, int]:
+    return {v: seen.restarts.get(v, 0) for v in versions if seen.health(v) is Answer.YES}
 
 
 def _decided(
@@ -141,22 +124,73 @@ def _decided(
     plan: Sequence[Step],
     state: RolloutState,
     seen: Observation,
-    readings: tuple[Reading, ...],
+    readings: Sequence[Reading],
+    harm: set[str],
     now_s: float,
 ) -> Decision:
     if state.status is Status.ROLLING_BACK:
         return _on_the_way_back(state, seen, now_s)
-    breach = next((reading for reading in readings if reading.answer is Answer.YES), None)
-    if breach:
-        return _leave(state, Outcome.ROLLED_BACK, breach.reason, now_s)
-    has_died = state.restarts is not None and seen.restarts > state.restarts
-    if has_died or seen.candidate is Answer.NO:
-        return _leave(state, Outcome.ROLLED_BACK, "the candidate's process failed; its log says why", now_s)
+    lost = _lost(spec, state, seen, [each for each in readings if _key(each) in harm])
+    if lost:
+        return _without(spec, state, lost, now_s)
+    if seen.group is not None and seen.group.failed:
+        return leave(state, Outcome.ROLLED_BACK, f"its group fails together: {seen.group.failed}", now_s)
     if state.status is Status.PAUSED:
         return Decision(state=state, verdict=Verdict.HOLD, reason=state.reason)
     if state.status is Status.PREPARING:
-        return _prepare(plan, state, seen, now_s)
-    return _walk(spec, plan, state, seen, now_s)
+        return _prepare(spec, plan, state, seen, now_s)
+    certificates = [each for each in readings[:-1] if _key(each) not in harm]
+    return _unequal(state, readings[-1], now_s) or _walk(spec, plan, state, seen, certificates, now_s)
+
+
+def _unequal(state: RolloutState, ratio: Reading, now_s: float) -> Decision | None:
+    """Pause if the split is not what was asked for: then nothing that was compared can be trusted."""
+    if ratio.answer is not Answer.YES:
+        return None
+    failed = replace(state, failed=(*state.failed, SAMPLE_RATIO))
+    return paused(failed, f"sample-ratio mismatch: {ratio.reason}; resume or abort", now_s)
+
+
+def _key(reading: Reading) -> str:
+    return f"{reading.version}/{reading.name}"
+
+
+def _lost(
+    spec: RolloutSpec, state: RolloutState, seen: Observation, harms: Sequence[Reading]
+) -> dict[int, tuple[str, str]]:
+    """Return the candidates that cannot stay: the judge's key ("" if it was none), and the reason."""
+    found: dict[int, tuple[str, str]] = {}
+    for reading in harms:
+        if reading.answer is Answer.YES and reading.acts:
+            found.setdefault(reading.version, (_key(reading), reading.reason))
+    for version in candidates_of(spec, state):
+        has_died = version in state.restarts and seen.restarts.get(version, 0) > state.restarts[version]
+        if has_died or seen.health(version) is Answer.NO:
+            found.setdefault(version, ("", "the candidate's process failed; its log says why"))
+        elif seen.verified.get(version) is Answer.NO:
+            found.setdefault(version, ("", "the candidate no longer holds its contract; its log says why"))
+    return found
+
+
+def _without(
+    spec: RolloutSpec, state: RolloutState, lost: Mapping[int, tuple[str, str]], now_s: float
+) -> Decision:
+    """Take candidates out. While others remain, those go on; else the rollout is over, or a person is asked."""
+    key, reason = next(iter(lost.values()))
+    remaining = [version for version in candidates_of(spec, state) if version not in lost]
+    if remaining:
+        dropped = {**state.dropped, **{version: why for version, (_, why) in lost.items()}}
+        weights = {version: pct for version, pct in state.weights.items() if version in remaining}
+        told = "; ".join(f"version {version} is out: {why}" for version, (_, why) in lost.items())
+        left = reweighed(replace(state, dropped=dropped, reason=told), weights, now_s)
+        return Decision(state=left, verdict=Verdict.ROLL_BACK, reason=told)
+    if spec.on_failure == "pause" and key:
+        if state.status is Status.PAUSED:
+            return Decision(state=state, verdict=Verdict.HOLD, reason=state.reason)
+        if state.status is Status.PROGRESSING:
+            failed = replace(state, failed=(*state.failed, key))
+            return paused(failed, f"{reason}; it pauses as it was told to: resume or abort", now_s)
+    return leave(state, Outcome.ROLLED_BACK, reason, now_s)
 
 
 def _on_the_way_back(state: RolloutState, seen: Observation, now_s: float) -> Decision:
@@ -166,136 +200,142 @@ def _on_the_way_back(state: RolloutState, seen: Observation, now_s: float) -> De
     return Decision(state=ended, verdict=Verdict.ROLL_BACK, reason=state.reason)
 
 
-def _leave(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> Decision:
-    """Take the candidate's traffic away. With nothing to go back to, or nothing moved yet, the rollout just ends."""
-    left = replace(state, outcome=outcome, reason=reason)
-    if state.weight_pct == 0:
-        left = replace(moved(left, Status.ENDED, now_s), ended_at_s=now_s)
+def leave(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> Decision:
+    """Take the candidates' traffic away. With nothing to go back to, or nothing moved yet, the rollout just ends."""
+    bare = replace(state, outcome=outcome, reason=reason, header=None, mirror_pct=0.0, is_closed=False)
+    has_moved = state.weight_pct or state.header or state.mirror_pct
+    if not has_moved or state.status is Status.PREPARING:
+        left = replace(moved(bare, Status.ENDED, now_s), ended_at_s=now_s, weights={})
     elif state.stable is None:
-        left = replace(moved(left, Status.ENDED, now_s), outcome=Outcome.ABORTED, ended_at_s=now_s)
-        left = replace(left, reason=f"{reason}; no older version to go back to, so it keeps the traffic")
+        why = f"{reason}; no older version to go back to, so it keeps the traffic"
+        left = replace(
+            moved(bare, Status.ENDED, now_s), ended_at_s=now_s, outcome=Outcome.ABORTED, reason=why
+        )
     else:
-        left = replace(moved(left, Status.ROLLING_BACK, now_s), weight_pct=0.0)
+        left = moved(reweighed(bare, {}, now_s), Status.ROLLING_BACK, now_s)
     return Decision(state=left, verdict=Verdict.ROLL_BACK, reason=left.reason)
 
 
-def _prepare(plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float) -> Decision:
-    if seen.is_sure:
-        return _entered(plan, moved(state, Status.PROGRESSING, now_s), 0, now_s, "the candidate is ready")
+def _prepare(
+    spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float
+) -> Decision:
+    if _is_sure(spec, state, seen):
+        progressing = moved(state, Status.PROGRESSING, now_s)
+        return _entered(spec, plan, progressing, state.step, now_s, "the candidate is ready")
     if now_s - state.entered_at_s > READY_DEADLINE_S:
         reason = f"the candidate was not ready within {READY_DEADLINE_S:g} s; no traffic moved"
-        return _leave(state, Outcome.ABORTED, reason, now_s)
-    waiting = replace(state, reason=_unsure(seen))
+        return leave(state, Outcome.ABORTED, reason, now_s)
+    waiting = replace(state, reason=_unsure(spec, state, seen))
     return Decision(state=waiting, verdict=Verdict.HOLD, reason=waiting.reason)
 
 
+def _is_sure(spec: RolloutSpec, state: RolloutState, seen: Observation) -> bool:
+    """Return whether everything that a raised weight or a promotion rests on was seen."""
+    answers = (seen.applied, seen.evidence, *(seen.health(v) for v in candidates_of(spec, state)))
+    return all(answer is Answer.YES for answer in answers)
+
+
 def _walk(
-    spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, seen: Observation, now_s: float
+    spec: RolloutSpec,
+    plan: Sequence[Step],
+    state: RolloutState,
+    seen: Observation,
+    certificates: Sequence[Reading],
+    now_s: float,
 ) -> Decision:
-    if not seen.is_sure:
-        return _unseen(state, _unsure(seen), now_s)
+    if not _is_sure(spec, state, seen):
+        return _unseen(state, _unsure(spec, state, seen), now_s)
     state = replace(state, unsure_since_s=None)
     step = plan[state.step]
-    is_done, reason = _finished(spec, step, state, now_s)
+    state, is_done, reason, verdict = waited(spec, step, state, seen, certificates, now_s)
     if not is_done:
-        return _waited(step, state, reason, now_s)
+        return _held(step, replace(state, reason=reason), verdict, now_s)
+    if isinstance(step, Analysis) and step.certify:
+        # The cap is for a version that nothing is proven of.
+        state = replace(state, is_open=True)
     if state.step + 1 < len(plan):
-        return _entered(plan, state, state.step + 1, now_s, reason)
-    promoted = replace(
-        moved(state, Status.ENDED, now_s), outcome=Outcome.PROMOTED, ended_at_s=now_s, reason=reason
+        return _entered(spec, plan, state, state.step + 1, now_s, reason)
+    if seen.group is not None and seen.group.waits_for:
+        told = f"ready; its group waits for {', '.join(seen.group.waits_for)}"
+        waiting = replace(state, is_ready=True, reason=told)
+        return Decision(state=waiting, verdict=Verdict.HOLD, reason=waiting.reason)
+    return _ended(state, reason, now_s)
+
+
+def _ended(state: RolloutState, reason: str, now_s: float) -> Decision:
+    """End a walk that went well: promoted if a candidate has all the traffic, else an experiment that is complete."""
+    is_whole = any(pct >= 100 for pct in state.weights.values())
+    promoted = Outcome.FAST_PROMOTED if state.is_fast else Outcome.PROMOTED
+    winner = next((version for version, pct in state.weights.items() if pct >= 100), state.winner)
+    ended = replace(
+        moved(state, Status.ENDED, now_s),
+        outcome=promoted if is_whole else Outcome.COMPLETED,
+        winner=winner,
+        weights=state.weights if is_whole else {},
+        header=None,
+        mirror_pct=0.0,
+        is_closed=False,
+        ended_at_s=now_s,
+        reason=reason,
     )
-    return Decision(state=promoted, verdict=Verdict.PROMOTE, reason=reason)
+    return Decision(state=ended, verdict=Verdict.PROMOTE if is_whole else Verdict.COMPLETE, reason=reason)
 
 
 def _unseen(state: RolloutState, reason: str, now_s: float) -> Decision:
     """Hold while something cannot be seen, and pause when that lasts: somebody has to look."""
     since_s = state.unsure_since_s if state.unsure_since_s is not None else now_s
     if now_s - since_s > UNSURE_DEADLINE_S:
-        return _paused(state, f"{reason}, for {UNSURE_DEADLINE_S:g} s; resume or abort", now_s)
+        return paused(state, f"{reason}, for {UNSURE_DEADLINE_S:g} s; resume or abort", now_s)
     waiting = replace(state, unsure_since_s=since_s, reason=reason)
     return Decision(state=waiting, verdict=Verdict.HOLD, reason=reason)
 
 
-def _paused(state: RolloutState, reason: str, now_s: float) -> Decision:
-    paused = replace(moved(state, Status.PAUSED, now_s), reason=reason, unsure_since_s=None, is_resumed=False)
-    return Decision(state=paused, verdict=Verdict.INCONCLUSIVE, reason=reason)
+def paused(state: RolloutState, reason: str, now_s: float) -> Decision:
+    """Stop as inconclusive; a person goes on from here."""
+    stopped = moved(state, Status.PAUSED, now_s)
+    stopped = replace(stopped, reason=reason, unsure_since_s=None, is_resumed=False)
+    return Decision(state=stopped, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def _unsure(seen: Observation) -> str:
+def _unsure(spec: RolloutSpec, state: RolloutState, seen: Observation) -> str:
     if seen.rejection is not None:
         return f"the gateway refused the split: {seen.rejection}"
     if seen.applied is not Answer.YES:
         return "waiting until the split is read back"
-    if seen.candidate is not Answer.YES:
+    if any(seen.health(version) is not Answer.YES for version in candidates_of(spec, state)):
         return "waiting until the candidate is ready and the gateway finds it healthy"
     return "the access log cannot be read whole; missing evidence is not good evidence"
 
 
-def _finished(spec: RolloutSpec, step: Step, state: RolloutState, now_s: float) -> tuple[bool, str]:
-    if isinstance(step, SetWeight):
-        return True, f"{step.weight_pct:g} % read back"
-    if isinstance(step, Analysis):
-        return _analysed(spec, step, state)
-    waited = now_s - state.entered_at_s
-    if step.duration_s is None:
-        return state.is_resumed, "resumed"
-    return waited >= step.duration_s, f"{waited:.0f} s of {step.duration_s:g} s, guards quiet"
+def _held(step: Step, state: RolloutState, verdict: Verdict, now_s: float) -> Decision:
+    deadline_s = deadline_of(step)
+    if deadline_s is not None and now_s - state.entered_at_s > deadline_s:
+        reason = f"inconclusive after {deadline_s:g} s: {state.reason}; promote, resume or abort"
+        return paused(state, reason, now_s)
+    return Decision(state=state, verdict=verdict, reason=state.reason)
 
 
-def _analysed(spec: RolloutSpec, step: Analysis, state: RolloutState) -> tuple[bool, str]:
-    units = state.at_step.fresh
-    if units < step.units:
-        return False, f"too little evidence: {units} of {step.units} new units at this step"
-    if not step.certify:
-        return True, f"{units} new units at this step, guards quiet"
-    readings = _certified(spec, state)
-    proven = next((reading for reading in readings if reading.answer is Answer.YES), None)
-    if proven:
-        return True, f"{proven.name}: {proven.reason}"
-    return False, "not proven yet: " + ", ".join(
-        f"{reading.name} {reading.log_e:.1f} of {reading.threshold:.1f}" for reading in readings
+def _capped(spec: RolloutSpec, before: RolloutState, decision: Decision, now_s: float) -> Decision:
+    """Close the door when the cap on users is reached, early by those who come in while it closes."""
+    state = decision.state
+    if spec.max_users is None or state.is_open or state.stable is None or not state.weight_pct:
+        return decision
+    arriving = CAP_MARGIN_LOOKS * max(0, state.exposed - before.exposed)
+    if state.exposed + arriving < spec.max_users:
+        return decision
+    closed = replace(state, is_closed=True)
+    reason = (
+        f"{state.exposed} users have met the candidate, {spec.max_users} may: they keep it, nobody else meets it; "
+        "promote or resume lifts the cap, abort ends it"
     )
+    return paused(closed, reason, now_s)
 
 
-def _waited(step: Step, state: RolloutState, reason: str, now_s: float) -> Decision:
-    if isinstance(step, Analysis) and now_s - state.entered_at_s > step.deadline_s:
-        reason = f"inconclusive after {step.deadline_s:g} s: {reason}; promote, resume or abort"
-        return _paused(state, reason, now_s)
-    return Decision(state=replace(state, reason=reason), verdict=Verdict.HOLD, reason=reason)
-
-
-def _entered(plan: Sequence[Step], state: RolloutState, index: int, now_s: float, reason: str) -> Decision:
-    entered = stepped(plan, state, index, now_s, reason)
+def _entered(
+    spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, index: int, now_s: float, reason: str
+) -> Decision:
+    entered = stepped(spec, plan, state, index, now_s, reason)
     return Decision(state=entered, verdict=Verdict.ADVANCE, reason=entered.reason)
-
-
-def stepped(plan: Sequence[Step], state: RolloutState, index: int, now_s: float, reason: str) -> RolloutState:
-    """Return the state at another step, with that step's weight and no evidence of its own yet."""
-    step = plan[index]
-    entered = replace(
-        state,
-        step=index,
-        entered_at_s=now_s,
-        weight_pct=step.weight_pct if isinstance(step, SetWeight) else state.weight_pct,
-        at_step=NOTHING,
-        reason=reason,
-        is_resumed=False,
-    )
-    if isinstance(step, Pause) and step.duration_s is None:
-        paused = moved(entered, Status.PAUSED, now_s)
-        return replace(paused, reason="paused by its step; resume, promote or abort")
-    return entered
-
-
-def moved(state: RolloutState, status: Status, now_s: float) -> RolloutState:
-    """Return the state in another status.
-
-    Raises:
-        ValueError: If the transition table has no such way; a defect of the machine, not a caller's mistake.
-    """
-    if status not in TRANSITIONS[state.status]:
-        raise ValueError(f"a rollout cannot go from {state.status} to {status}; see TRANSITIONS")
-    return replace(state, status=status, entered_at_s=now_s)
 
 
 def replay(

@@ -10,12 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 from taxiway_serving.rollout.guard import Terms
-from taxiway_serving.statistics.label import NOTHING, Counts
+from taxiway_serving.rollout.observation import Compared, Rewards
+from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.posterior import Arm
 
 
 class Status(StrEnum):
     """Where a rollout stands."""
 
+    QUEUED = "queued"
     PREPARING = "preparing"
     PROGRESSING = "progressing"
     PAUSED = "paused"
@@ -24,11 +27,17 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a rollout ended, in Argo Rollouts' words."""
+    """How a rollout ended, in Argo Rollouts' words; `Completed` is an experiment that left the stable version live."""
 
     PROMOTED = "Promoted"
+    FAST_PROMOTED = "FastPromoted"
+    COMPLETED = "Completed"
     ABORTED = "Aborted"
+    SUPERSEDED = "Superseded"
     ROLLED_BACK = "RolledBack"
+
+
+PROMOTIONS = (Outcome.PROMOTED, Outcome.FAST_PROMOTED)
 
 
 class Verdict(StrEnum):
@@ -36,13 +45,16 @@ class Verdict(StrEnum):
 
     ADVANCE = "advance"
     HOLD = "hold"
+    SHIFT = "shift"
     PROMOTE = "promote"
+    COMPLETE = "complete"
     ROLL_BACK = "roll back"
     INCONCLUSIVE = "inconclusive"
 
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
+        Status.QUEUED: frozenset({Status.PREPARING, Status.ENDED}),
         Status.PREPARING: frozenset({Status.PROGRESSING, Status.PAUSED, Status.ENDED}),
         Status.PROGRESSING: frozenset({Status.PAUSED, Status.ROLLING_BACK, Status.ENDED}),
         Status.PAUSED: frozenset({Status.PREPARING, Status.PROGRESSING, Status.ROLLING_BACK, Status.ENDED}),
@@ -54,6 +66,21 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderRoute:
+    """Requests that go to a candidate whatever the weights say.
+
+    Attributes:
+        header: Name of the header, or "".
+        cookie: Name of the cookie, or "".
+        versions: Value to candidate.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutState:
     """Everything that a decision depends on, beside the specification and the plan.
 
@@ -61,15 +88,34 @@ class RolloutState:
         stable: The version that served when the rollout began; None on a first deployment.
         step: Index of the current step.
         entered_at_s: When the current step, or the way back, began.
-        weight_pct: The candidate's share that is wanted now.
+        weights: Wanted share of each candidate in per cent; one that is absent has none.
+        before: The weights before the last change, which requests under way still follow.
+        weighed_at_s: When the weights last changed.
+        header: Requests routed by a header or a cookie.
+        mirror_pct: Share of the live requests that are mirrored.
+        is_closed: Whether the cap on users is reached: who has met the candidate keeps it, nobody else does.
+        is_open: Whether a person has lifted that cap, or a certificate has.
         outcome: Set when the end is decided; final once the status is `ended`.
-        guards: Accumulated evidence by guard.
-        total: Units since the rollout began; `at_step`, since the current step began.
-        first_bad_at_s: When the candidate first failed a request.
-        rolled_back_at_s: When the candidate's share was read back as 0 %.
+        dropped: Candidates that are out, and why, while others go on.
+        added: Candidates that joined in mid-run.
+        winner: The version that the experiment names.
+        guards: Accumulated evidence by judge.
+        totals: Units since the rollout began, by candidate and metric.
+        at_step: New units of each candidate since the current step began.
+        arms: What each arm is thought to earn, aged; stable's too.
+        rewards: What each arm had earned at the last update.
+        compared: Mirrored answers so far, by candidate.
+        updated_at_s: When the weights of an exploration were last thought over.
+        baseline_ms: The stable version's own p99, frozen when it was first known.
+        cursors: How far the sources beside the access log were read.
+        failed: Judges that have paused the rollout; a person who resumes it begins them anew.
+        first_bad_at_s: When a candidate first failed a request.
+        rolled_back_at_s: When the candidates' shares were read back as 0 %.
         unsure_since_s: Since when the rollout waits for something that cannot be seen; None when all can.
-        restarts: Of the candidate's process when it was first ready; one more is a death that was not seen.
+        restarts: Of each candidate's process when it was first ready; one more is a death that was not seen.
         is_resumed: Whether somebody ended the wait of a `pause` step.
+        is_fast: Whether a person skipped steps.
+        is_ready: Whether only its group keeps it from its end.
     """
 
     started_at_s: float
@@ -77,40 +123,77 @@ class RolloutState:
     stable: int | None = None
     status: Status = Status.PREPARING
     step: int = 0
-    weight_pct: float = 0.0
+    weights: Mapping[int, float] = field(default_factory=dict)
+    before: Mapping[int, float] = field(default_factory=dict)
+    weighed_at_s: float = 0.0
+    header: HeaderRoute | None = None
+    mirror_pct: float = 0.0
+    is_closed: bool = False
+    is_open: bool = False
     outcome: Outcome | None = None
     reason: str = "the candidate is being made ready"
+    dropped: Mapping[int, str] = field(default_factory=dict)
+    added: tuple[int, ...] = ()
+    winner: int | None = None
     guards: Mapping[str, Terms] = field(default_factory=dict)
-    total: Counts = NOTHING
-    at_step: Counts = NOTHING
+    totals: Mapping[str, Counts] = field(default_factory=dict)
+    at_step: Mapping[int, int] = field(default_factory=dict)
+    arms: Mapping[int, Arm] = field(default_factory=dict)
+    rewards: Mapping[int, Rewards] = field(default_factory=dict)
+    compared: Mapping[int, Compared] = field(default_factory=dict)
+    updated_at_s: float = 0.0
+    baseline_ms: float | None = None
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
     first_bad_at_s: float | None = None
     rolled_back_at_s: float | None = None
     ended_at_s: float | None = None
     unsure_since_s: float | None = None
-    restarts: int | None = None
+    restarts: Mapping[int, int] = field(default_factory=dict)
     is_resumed: bool = False
+    is_fast: bool = False
+    is_ready: bool = False
+
+    @property
+    def weight_pct(self) -> float:
+        """The candidates' share together, in per cent."""
+        return sum(self.weights.values())
+
+    @property
+    def exposed(self) -> int:
+        """Distinct units that have met a candidate."""
+        return sum(counts.fresh for key, counts in self.totals.items() if key.endswith("/errors"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain JSON values; `state_from_json` is the way back."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in _BY_VERSION:
+            data[name] = {str(version): value for version, value in data[name].items()}
+        for name in _VALUES:
+            data[name] = {key: asdict(value) for key, value in data[name].items()}
         data["guards"] = {name: list(terms) for name, terms in self.guards.items()}
-        data["total"], data["at_step"] = asdict(self.total), asdict(self.at_step)
+        data["header"] = asdict(self.header) if self.header else None
+        data["added"], data["failed"] = list(self.added), list(self.failed)
         return data
+
+
+_BY_VERSION = ("weights", "before", "dropped", "at_step", "arms", "rewards", "compared", "restarts")
+_VALUES: Mapping[str, Any] = {"totals": Counts, "arms": Arm, "rewards": Rewards, "compared": Compared}
 
 
 def state_from_json(data: Mapping[str, Any]) -> RolloutState:
     """Read a stored state back."""
-    outcome = data["outcome"]
-    return RolloutState(
-        **{
-            **data,
-            "status": Status(data["status"]),
-            "outcome": Outcome(outcome) if outcome else None,
-            "guards": {name: tuple(terms) for name, terms in data["guards"].items()},
-            "total": Counts(**data["total"]),
-            "at_step": Counts(**data["at_step"]),
-        }
-    )
+    read = dict(data)
+    for name, kind in _VALUES.items():
+        read[name] = {key: kind(**value) for key, value in read[name].items()}
+    for name in _BY_VERSION:
+        read[name] = {int(version): value for version, value in read[name].items()}
+    read["guards"] = {name: tuple(terms) for name, terms in read["guards"].items()}
+    read["header"] = HeaderRoute(**read["header"]) if read["header"] else None
+    read["status"] = Status(read["status"])
+    read["outcome"] = Outcome(read["outcome"]) if read["outcome"] else None
+    read["added"], read["failed"] = tuple(read["added"]), tuple(read["failed"])
+    return RolloutState(**read)
 
 
 ROLLBACK_DEADLINE_S = 30.0
@@ -123,7 +206,8 @@ def phase(state: RolloutState, now_s: float) -> str:
     Progressing, Paused, RollingBack, RollbackFailed, Healthy or Degraded.
     """
     if state.status is Status.ENDED:
-        return "Healthy" if state.outcome is Outcome.PROMOTED else "Degraded"
+        is_well = state.outcome in (*PROMOTIONS, Outcome.COMPLETED, Outcome.SUPERSEDED)
+        return "Healthy" if is_well else "Degraded"
     if state.status is Status.ROLLING_BACK:
         return "RollbackFailed" if now_s - state.entered_at_s > ROLLBACK_DEADLINE_S else "RollingBack"
     return "Paused" if state.status is Status.PAUSED else "Progressing"

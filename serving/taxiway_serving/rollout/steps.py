@@ -1,18 +1,18 @@
-"""A rollout's specification, and the plan of steps that it compiles to. Names of steps are Argo Rollouts'.
+"""The steps of a rollout and their JSON form. Names of steps are Argo Rollouts', where it has one.
 
 Bytes from outside become values here, and every fault is named at once. What the steps do to a rollout is in
-`machine.py`.
+`walk.py`; what a caller asks for as a whole, in `spec.py`.
 """
 
+import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.names import check_handle, check_version
 
-STRATEGIES = ("canary", "blue_green", "undo")
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +20,40 @@ class SetWeight:
     """Send this share of the traffic to the candidate; done when it was read back.
 
     Attributes:
-        weight_pct: 0 to 100.
+        weight_pct: 0 to 100; several candidates share it evenly.
+        weights: Per cent by candidate instead; {} takes `weight_pct`.
     """
 
-    weight_pct: float
+    weight_pct: float = 0.0
+    weights: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetHeaderRoute:
+    """Send requests with this header or cookie to the candidate, whatever the weights; done when it was read back.
+
+    Attributes:
+        header: Name of the header; "" (and no cookie) takes the route away.
+        cookie: Name of a cookie instead.
+        value: Its exact value.
+        values: Value to candidate, where several have one.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    value: str = ""
+    values: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMirrorRoute:
+    """Send a copy of a sample of live requests to the comparison with the candidate; done when it was read back.
+
+    Attributes:
+        sample_pct: 0 to 100; 0 takes the mirror away.
+    """
+
+    sample_pct: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,114 +93,119 @@ class Analysis:
     deadline_s: float = 3600.0
 
 
-Step = SetWeight | Pause | Bake | Analysis
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """Hold until the mirrored answers prove that the candidate answers as the stable version does.
 
-STEP_FIELDS: Mapping[str, tuple[type[Step], tuple[str, ...]]] = {
-    "setWeight": (SetWeight, ("weight_pct",)),
-    "pause": (Pause, ("duration_s",)),
-    "bake": (Bake, ("duration_s",)),
-    "analysis": (Analysis, ("units", "certify", "deadline_s")),
-}
+    Attributes:
+        samples: Mirrored requests to compare, >= 1.
+        most_different_pct: Share of answers that may differ beyond the stable version's own noise, in (0, 100).
+        deadline_s: As of `Analysis`.
+    """
+
+    samples: int = 200
+    most_different_pct: float = 1.0
+    deadline_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutSpec:
-    """What a caller asks for: bring this version to all of a handle's traffic, by this strategy.
+class Explore:
+    """Learn which version earns most, and send it more, until one is the winner.
 
     Attributes:
-        id: The caller's name of the rollout; asking twice with one id is asking once.
-        handle: Endpoint.
-        version: The candidate.
-        strategy: One of `STRATEGIES`.
-        steps: The caller's own steps; empty takes the strategy's preset.
-        availability: The SLO, in (0, 1); 1 - availability is the error budget.
-        alpha: Probability of rolling back a healthy version, over the whole rollout; in (0, 1).
-        shield: Repeat a candidate's server error once on the stable version. False for calls that must not run twice.
-        warm_s: Seconds that the version left behind stays running, for an undo that loads nothing.
-        actor: Who asks, for the ledger.
+        reward: Metric of the feedback that is earned.
+        algorithm: Rule for the weights.
+        reward_kind: `binary` rewards are 0 or 1; `continuous` ones any number.
+        update_s: Seconds between two changes of the weights, > 0.
+        half_life_s: Age at which evidence counts half; None never forgets.
+        floor: Least share of each arm, in [0, 1 / arms).
+        max_weight_pct: Most traffic of a candidate, in (0, 100].
+        epsilon: Share that `epsilon_greedy` spreads evenly, in (0, 1).
+        window_s: Seconds in which a reward counts for its request.
+        min_units: Exposures of each arm before the weights leave even shares.
+        min_successes: Rewards of each arm before that.
+        min_s: Seconds before a winner may be called.
+        silence_s: Seconds without any reward after which the split stays as it is.
+        deadline_s: As of `Analysis`.
     """
 
-    id: str
-    handle: str
-    version: int
-    strategy: str = "canary"
-    steps: tuple[Step, ...] = ()
-    availability: float = 0.99
-    alpha: float = 0.01
-    shield: bool = True
-    warm_s: float = 600.0
-    actor: str = "unknown"
-    faults: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    reward: str = "reward"
+    algorithm: Literal["thompson", "epsilon_greedy", "ucb"] = "thompson"
+    reward_kind: Literal["binary", "continuous"] = "binary"
+    update_s: float = 10.0
+    half_life_s: float | None = None
+    floor: float = 0.01
+    max_weight_pct: float = 100.0
+    epsilon: float = 0.1
+    window_s: float = 60.0
+    min_units: int = 100
+    min_successes: int = 5
+    min_s: float = 60.0
+    silence_s: float = 300.0
+    deadline_s: float = DAY_S
 
-    def __post_init__(self) -> None:
-        faults = self.faults + tuple(_spec_faults(self))
-        if faults:
-            raise InvalidSpecError(faults, "rollout")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the specification as plain JSON values; `spec_from_json` is the way back."""
-        return {
-            "id": self.id,
-            "handle": self.handle,
-            "version": self.version,
-            "strategy": {"kind": self.strategy, "steps": [step_to_json(step) for step in self.steps]},
-            "availability": self.availability,
-            "alpha": self.alpha,
-            "shield": self.shield,
-            "warm_s": self.warm_s,
-            "actor": self.actor,
-        }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Hold the weights until every arm has enough units, then name a winner, if the metric proves one.
+
+    Attributes:
+        metric: Metric of the feedback that is compared; "" compares errors alone.
+        reward_kind: As of `Explore`.
+        units: Distinct units of each candidate, >= 1.
+        window_s: Seconds in which a reward counts for its request.
+        deadline_s: Seconds after which the experiment ends with what it has.
+    """
+
+    metric: str = ""
+    reward_kind: Literal["binary", "continuous"] = "binary"
+    units: int = 1000
+    window_s: float = 60.0
+    deadline_s: float = DAY_S
+
+
+Step = SetWeight | SetHeaderRoute | SetMirrorRoute | Pause | Bake | Analysis | Compare | Explore | Experiment
+
+STEPS: Mapping[str, type[Step]] = {
+    "setWeight": SetWeight,
+    "setHeaderRoute": SetHeaderRoute,
+    "setMirrorRoute": SetMirrorRoute,
+    "pause": Pause,
+    "bake": Bake,
+    "analysis": Analysis,
+    "compare": Compare,
+    "explore": Explore,
+    "experiment": Experiment,
+}
+
+_BARE = {"setWeight": "weight_pct", "bake": "duration_s"}
+"""Steps that may be written as a bare number: `{"setWeight": 5}`."""
 
 
 def step_to_json(step: Step) -> dict[str, Any]:
     """Return a step in the form that a DAG writes: `{"setWeight": 5}`, `{"bake": {"duration_s": 10}}`."""
-    name = next(name for name, (kind, _) in STEP_FIELDS.items() if isinstance(step, kind))
-    if isinstance(step, SetWeight):
-        return {name: step.weight_pct}
-    return {name: {key: getattr(step, key) for key in STEP_FIELDS[name][1] if getattr(step, key) is not None}}
+    name = next(name for name, kind in STEPS.items() if isinstance(step, kind))
+    given = {item.name: getattr(step, item.name) for item in fields(step)}
+    changed = {
+        item.name: _plain(given[item.name]) for item in fields(step) if given[item.name] != item.default
+    }
+    if name == "setWeight" and step == SetWeight(weight_pct=given["weight_pct"]):
+        return {name: given["weight_pct"]}
+    return {name: changed}
 
 
-def spec_from_json(data: Mapping[str, Any]) -> RolloutSpec:
-    """Read a rollout's specification.
-
-    Raises:
-        InvalidSpecError: With every fault at once.
-    """
-    strategy = data.get("strategy") or {}
-    if isinstance(strategy, str):
-        strategy = {"kind": strategy}
-    if not isinstance(strategy, Mapping):
-        raise InvalidSpecError(
-            (f"strategy: got {strategy!r}; give a name or an object with kind and steps",), "rollout"
-        )
-    steps, faults = _read_steps(strategy.get("steps") or ())
-    known = {"id", "handle", "version", "strategy", "availability", "alpha", "shield", "warm_s", "actor"}
-    faults += [f"{key}: unknown; known are {', '.join(sorted(known))}" for key in sorted(set(data) - known)]
-    unknown = sorted(set(strategy) - {"kind", "steps"})
-    faults += [f"strategy.{key}: unknown; known are kind and steps" for key in unknown]
-    options = {key: data[key] for key in known - {"strategy"} if data.get(key) is not None}
-    missing = [key for key in ("id", "handle", "version") if key not in options]
-    if missing:
-        raise InvalidSpecError((*faults, *(f"{key}: missing" for key in missing)), "rollout")
-    kind = strategy.get("kind", "canary")
-    return RolloutSpec(strategy=kind, steps=tuple(steps), faults=tuple(faults), **options)
+def _plain(value: Any) -> Any:
+    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
-def plan_from_json(items: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
-    """Read steps that `step_to_json` wrote.
+def plan_from_json(items: Any) -> tuple[Step, ...]:
+    """Read steps that `step_to_json` or a caller wrote.
 
     Raises:
         InvalidSpecError: With every fault at once.
     """
-    steps, faults = _read_steps(items)
-    if faults:
-        raise InvalidSpecError(tuple(faults), "plan")
-    return tuple(steps)
-
-
-def _read_steps(items: Any) -> tuple[list[Step], list[str]]:
     if not isinstance(items, Sequence) or isinstance(items, str):
-        return [], [f"steps: got {items!r}; give a list such as [{{'setWeight': 5}}]"]
+        raise InvalidSpecError((f"steps: got {items!r}; give a list such as [{{'setWeight': 5}}]",), "plan")
     steps: list[Step] = []
     faults: list[str] = []
     for number, item in enumerate(items, 1):
@@ -178,85 +213,142 @@ def _read_steps(items: Any) -> tuple[list[Step], list[str]]:
             steps.append(_read_step(item))
         except InvalidSpecError as fault:
             faults += [f"step {number}: {text}" for text in fault.faults]
-    return steps, faults
+    if faults:
+        raise InvalidSpecError(tuple(faults), "plan")
+    return tuple(steps)
 
 
 def _read_step(item: Any) -> Step:
-    if not isinstance(item, Mapping) or len(item) != 1 or next(iter(item)) not in STEP_FIELDS:
-        raise InvalidSpecError(
-            (f"got {item!r}; give an object with one of {', '.join(STEP_FIELDS)}",), "step"
-        )
+    if not isinstance(item, Mapping) or len(item) != 1 or next(iter(item)) not in STEPS:
+        raise InvalidSpecError((f"got {item!r}; give an object with one of {', '.join(STEPS)}",), "step")
     name, value = next(iter(item.items()))
-    kind, keys = STEP_FIELDS[name]
-    options = value if isinstance(value, Mapping) else {keys[0]: value}
-    unknown = sorted(set(options) - set(keys))
-    if unknown:
-        raise InvalidSpecError((f"{name} has no {', '.join(unknown)}; it takes {', '.join(keys)}",), "step")
-    wrong = [key for key, got in options.items() if not _is_of_kind(name, key, got)]
-    if wrong:
-        what = f"{name}: {', '.join(wrong)} must be a number (certify: true or false), got {value!r}"
-        raise InvalidSpecError((what,), "step")
+    options: Mapping[str, Any] = (
+        value if isinstance(value, Mapping) else {_BARE.get(str(name), str(name)): value}
+    )
+    step: Step = read_step(name, options)
+    return step
+
+
+def read_step(name: str, options: Mapping[str, Any]) -> Any:
+    """Return one step from its options.
+
+    Args:
+        name: One of `STEPS`.
+        options: Its fields as JSON has them.
+
+    Raises:
+        InvalidSpecError: With every fault at once.
+    """
+    kind = STEPS[name]
+    known = {item.name: item for item in fields(kind)}
+    faults = [
+        f"{name} has no {key}; it takes {', '.join(known)}" for key in sorted(set(options) - set(known))
+    ]
+    hints = get_type_hints(kind)
+    given = {key: _numbered(key, value) for key, value in options.items() if key in known}
+    for key, value in given.items():
+        if not _fits(value, hints[key]):
+            faults.append(f"{name}.{key}: got {value!r}; must be {_words(hints[key])}")
+    if faults:
+        raise InvalidSpecError(tuple(faults), "step")
     try:
-        return kind(**options)
+        step = kind(**given)
     except TypeError as error:
         raise InvalidSpecError((f"{name}: {error}",), "step") from error
+    if faults := step_faults(step):
+        raise InvalidSpecError(tuple(f"{name}: {fault}" for fault in faults), "step")
+    return step
 
 
-def _is_of_kind(step: str, key: str, value: Any) -> bool:
-    if key == "certify":
-        return isinstance(value, bool)
-    if value is None:
-        return step == "pause"
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def _numbered(key: str, value: Any) -> Any:
+    """JSON knows only text as keys; versions are numbers."""
+    if key == "weights" and isinstance(value, Mapping):
+        return {int(name) if str(name).isdecimal() else name: each for name, each in value.items()}
+    return value
 
 
-def _spec_faults(spec: RolloutSpec) -> list[str]:
-    faults = [*_name_faults(spec)]
-    if spec.strategy not in STRATEGIES:
-        faults.append(f"strategy: got {spec.strategy!r}; known are {', '.join(STRATEGIES)}")
-    for name in ("availability", "alpha"):
-        value: object = getattr(spec, name)
-        if not isinstance(value, int | float) or not 0 < value < 1:
-            faults.append(f"{name}: got {value!r}; must lie between 0 and 1, both excluded")
-    warm_s: object = spec.warm_s
-    if not isinstance(warm_s, int | float) or warm_s < 0:
-        faults.append(f"warm_s: got {warm_s!r}; must be seconds, at least 0")
-    return faults + plan_faults(spec.steps)
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin is None:
+        return _fits_plain(value, hint)
+    of_key, of_value = get_args(hint)
+    return isinstance(value, Mapping) and all(
+        _fits(key, of_key) and _fits(each, of_value) for key, each in value.items()
+    )
 
 
-def _name_faults(spec: RolloutSpec) -> list[str]:
-    faults: list[str] = []
-    for check in (lambda: check_handle(spec.handle), lambda: check_version(spec.version)):
-        try:
-            check()
-        except InvalidSpecError as error:
-            faults.extend(error.faults)
-    name: object = spec.id
-    if not isinstance(name, str) or not 0 < len(name) <= 250:
-        faults.append(f"id: got {name!r}; must be text of 1 to 250 characters")
+def _fits_plain(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_words(choice) for choice in get_args(hint))
+    return names.get(hint, "an object")
+
+
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "weight_pct": (0, 100),
+    "sample_pct": (0, 100),
+    "duration_s": (0, 365 * DAY_S),
+    "units": (0, 1e12),
+    "samples": (1, 1e9),
+    "most_different_pct": (1e-3, 99),
+    "update_s": (0.1, DAY_S),
+    "half_life_s": (1, 365 * DAY_S),
+    "floor": (0, 0.5),
+    "max_weight_pct": (1e-2, 100),
+    "epsilon": (1e-3, 1),
+    "window_s": (0.1, 30 * DAY_S),
+    "min_units": (0, 1e12),
+    "min_successes": (0, 1e12),
+    "min_s": (0, 365 * DAY_S),
+    "silence_s": (1, 365 * DAY_S),
+    "deadline_s": (1e-3, 365 * DAY_S),
+}
+"""Least and most of each number, both included."""
+
+
+def step_faults(step: Step) -> list[str]:
+    """Return what is wrong with the values of a step."""
+    faults = []
+    for item in fields(step):
+        value, limits = getattr(step, item.name), _LIMITS.get(item.name)
+        if limits and value is not None and not limits[0] <= value <= limits[1]:
+            faults.append(f"{item.name}: got {value}; must lie in {limits[0]:g} to {limits[1]:g}")
+    if isinstance(step, SetWeight) and step.weights is not None:
+        faults += _weight_faults(step.weights)
+    if isinstance(step, SetHeaderRoute) and step.header and step.cookie:
+        faults.append("got a header and a cookie; give one of them")
+    return faults
+
+
+def _weight_faults(weights: Mapping[int, float]) -> list[str]:
+    faults = [
+        f"weights: got {pct} for version {version}" for version, pct in weights.items() if not 0 <= pct <= 100
+    ]
+    if sum(weights.values()) > 100 + 1e-9:
+        faults.append(f"weights: add up to {sum(weights.values()):g} %; at most 100")
     return faults
 
 
 def plan_faults(steps: Sequence[Step]) -> list[str]:
-    """Return what is wrong with a caller's steps; an empty list of steps (take the preset) has no fault."""
-    faults = [
-        f"step {number}: {fault}" for number, step in enumerate(steps, 1) for fault in _step_faults(step)
-    ]
+    """Return what is wrong with a caller's own plan, which must bring the candidate to all of the traffic."""
     weights = [step.weight_pct for step in steps if isinstance(step, SetWeight)]
-    if steps and (not weights or weights[-1] != 100):
+    faults = []
+    if not weights or weights[-1] != 100:
         faults.append(
             "steps: the last setWeight must be 100, or the rollout would end with two versions live"
         )
     if weights != sorted(weights):
         faults.append(f"steps: weights {weights} fall; a rollout only raises them, a rollback is automatic")
     return faults
-
-
-def _step_faults(step: Step) -> list[str]:
-    if isinstance(step, SetWeight) and not 0 <= step.weight_pct <= 100:
-        return [f"setWeight: got {step.weight_pct}; must lie in 0 to 100"]
-    if isinstance(step, Pause | Bake) and step.duration_s is not None and step.duration_s < 0:
-        return [f"duration_s: got {step.duration_s}; must be at least 0"]
-    if isinstance(step, Analysis) and (step.units < 0 or step.deadline_s <= 0):
-        return [f"analysis: got units {step.units}, deadline_s {step.deadline_s}; units >= 0, deadline_s > 0"]
-    return []

@@ -15,11 +15,10 @@ from taxiway_serving.names import (
     HEADER_REQUEST_ID,
     HEADER_UNIT,
     HEADER_USER_ID,
-    HEADER_VERSION,
     USER_COOKIE,
 )
+from taxiway_serving.routing.cluster_resources import METADATA, TYPE
 from taxiway_serving.routing.files import ConfigFiles
-from taxiway_serving.routing.resources import METADATA, TYPE
 from taxiway_serving.settings import ServingSettings
 
 Json = dict[str, Any]
@@ -51,6 +50,9 @@ _LATENCY_BUCKETS_MS: Final = (
     30000,
 )
 
+# A list of 1,000 users is one regex, far above what Envoy allows by default (100).
+_RUNTIME: Final = {"re2.max_program_size.error_level": 2**31 - 1}
+
 # A client's own retry wishes would undo the shield or multiply load; our own headers would lie in the evidence.
 _CLIENT_MAY_NOT_SET: Final = (
     "x-envoy-retry-on",
@@ -60,6 +62,7 @@ _CLIENT_MAY_NOT_SET: Final = (
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-attempt-count",
     HEADER_UNIT,
+    HEADER_HANDLE,
 )
 
 
@@ -75,6 +78,7 @@ def bootstrap(settings: ServingSettings) -> Json:
         "admin": {"address": _loopback(settings.envoy_admin_port)},
         "stats_config": {"histogram_bucket_settings": [_buckets()]},
         "overload_manager": _overload(),
+        "layered_runtime": {"layers": [{"name": "limits", "static_layer": _RUNTIME}]},
         "dynamic_resources": {"cds_config": _watched(files.clusters)},
         "static_resources": {"listeners": [_listener(settings, files)]},
     }
@@ -220,7 +224,7 @@ def _http_filters(settings: ServingSettings) -> list[Json]:
     limit = {"@type": _FILTERS + "local_ratelimit.v3.LocalRateLimit", "stat_prefix": "rate_limit"}
     router = {
         "@type": _FILTERS + "router.v3.Router",
-        "upstream_log": [_file_log(settings.attempt_log, attempt_line())],
+        "upstream_log": [{**_file_log(settings.attempt_log, attempt_line()), "filter": _no_copies()}],
     }
     return [
         {
@@ -232,6 +236,11 @@ def _http_filters(settings: ServingSettings) -> list[Json]:
     ]
 
 
+def _no_copies() -> Json:
+    # Only a mirrored copy names its handle in the request: what becomes of it is no evidence.
+    return {"header_filter": {"header": {"name": HEADER_HANDLE, "present_match": True, "invert_match": True}}}
+
+
 def attempt_line() -> Json:
     """Return the JSON of one attempt on a variant; `evidence/access_log.py` reads it."""
     return {
@@ -240,12 +249,14 @@ def attempt_line() -> Json:
         "request_id": f"%REQ({HEADER_REQUEST_ID})%",
         "user": f"%REQ({HEADER_USER_ID})%",
         "uid": f"%REQ({HEADER_UNIT})%",
-        "pin": f"%REQ({HEADER_VERSION})%",
+        "via": f"%METADATA(ROUTE:{METADATA}:via)%",
         "cluster": "%UPSTREAM_CLUSTER%",
         "version": f"%UPSTREAM_METADATA({METADATA}:version)%",
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "duration_ms": "%DURATION%",
+        # From the last byte of the request that was sent until the first of the answer: no client can lengthen it.
+        "answer_us": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
         "number": "%REQ(x-envoy-attempt-count)%",
     }
 

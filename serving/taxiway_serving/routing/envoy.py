@@ -12,10 +12,12 @@ from typing import Final
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import ConflictError, TransportError
 from taxiway_serving.names import VariantId, cluster_name
-from taxiway_serving.routing import resources
+from taxiway_serving.routing import read_back, resources
 from taxiway_serving.routing.admin import CLUSTERS_STAT, SCOPES_STAT, Admin, Configuration
+from taxiway_serving.routing.cluster_resources import Json
 from taxiway_serving.routing.files import ConfigFiles, read, replace
 from taxiway_serving.routing.router import Revision, Table
+from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
 
@@ -93,7 +95,12 @@ class EnvoyRouter:
     def observed(self, handle: str) -> Split | None:
         """Return the split in Envoy's own dump of its configuration. See `Router.observed`."""
         scope = self._admin.scope(handle)
-        return None if scope is None else resources.split_of(scope)
+        return None if scope is None else read_back.split_of(scope)
+
+    def observed_routes(self, handle: str) -> SideRoutes:
+        """Return what Envoy's own dump has beside the split. See `Router.observed_routes`."""
+        scope = self._admin.scope(handle)
+        return SideRoutes() if scope is None else read_back.side_routes_of(scope)
 
     def warm(self, variant: VariantId) -> Answer:
         """Answer whether its cluster exists and its host passes the health check. See `Router.warm`."""
@@ -151,7 +158,7 @@ def _revision_of(path: Path) -> object:
     return _parsed(path).get("version_info")
 
 
-def _resources(path: Path) -> list[resources.Json]:
+def _resources(path: Path) -> list[Json]:
     found = _parsed(path).get("resources")
     return found if isinstance(found, list) else []
 

@@ -1,14 +1,15 @@
 """What a table of routes is in Envoy's own words: clusters and scoped routes, as plain JSON values.
 
-Pure: no file, clock or network. `clusters` and `scopes` are the way there; `split_of` reads a split back from what
-Envoy says it routes by. Names: cluster `visual_recognition/7` is one variant; `visual_recognition/8~7` is canary 8
-that fails over to stable 7; a scope and its routes are named by the handle.
+Pure: no file, clock or network. The way back, from what Envoy says it routes by, is `read_back.py`. Names: cluster
+`visual_recognition/7` is one variant; `visual_recognition/8~7` is candidate 8 that fails over to stable 7; a scope and
+its routes are named by the handle. Every route to a variant says in its metadata who chose the version (`via`).
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from taxiway_serving.names import (
     HEADER_HANDLE,
@@ -18,20 +19,25 @@ from taxiway_serving.names import (
     HEADER_UNIT,
     HEADER_USER_ID,
     HEADER_VERSION,
-    READY_PATH,
     UNIT_ID_LENGTH,
     USER_COOKIE,
-    VariantId,
-    assigned_version,
-    cluster_name,
+    Via,
 )
+from taxiway_serving.routing.cluster_resources import (
+    METADATA,
+    TYPE,
+    Json,
+    failover_cluster,
+    mirror_cluster,
+    mirror_name,
+    name_of,
+    variant_cluster,
+)
+from taxiway_serving.routing.layout import layout
+from taxiway_serving.routing.read_back import live_clusters
 from taxiway_serving.routing.router import Backend, Route, Table
+from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror
 from taxiway_serving.split import Split
-
-Json = dict[str, Any]
-
-TYPE: Final = "type.googleapis.com/"
-METADATA: Final = "taxiway"
 
 # Requests of this size can still be retried on stable, because Envoy keeps a copy until the answer comes.
 RETRY_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -40,23 +46,27 @@ _COOKIE_MAX_AGE_S: Final = 30 * 24 * 3600
 _SAFE_RETRIES: Final = "connect-failure,refused-stream,reset-before-request"
 _SHIELD_RETRIES: Final = "5xx,reset"
 _NEW_UID: Final = f"%REQ({HEADER_REQUEST_ID}):{UNIT_ID_LENGTH}%"
+_KNOWN_UID: Final = f"%DYNAMIC_METADATA({METADATA}:uid)%"
 
 
 def clusters(table: Table) -> list[Json]:
-    """Return the clusters of a table: one per backend, and one with failover per canary."""
-    found = []
+    """Return the clusters of a table: one per backend, one with failover per candidate, one per mirror."""
+    found: dict[str, Json] = {}
     for route in table.routes:
-        found += [_cluster(route.handle, backend) for backend in route.backends]
+        made = [variant_cluster(route.handle, backend) for backend in route.backends]
         if route.split is not None:
-            found += [_failover(route.handle, v, route.split.stable) for v in route.split.canaries]
-    return found
+            made += [failover_cluster(route.handle, v, route.split.stable) for v in _candidates(route)]
+        if route.mirror is not None:
+            made.append(mirror_cluster(route.mirror))
+        found |= {cluster["name"]: cluster for cluster in made}
+    return list(found.values())
 
 
 def scopes(table: Table) -> list[Json]:
     """Return one scoped route configuration per handle, found by the first segment of the path.
 
-    Its routes, first match wins: pinned version; unknown pinned version; then live traffic for a user, for a client
-    with our cookie, and for a new client, which is given one.
+    Its routes, first match wins: pinned version; unknown pinned version; a routed header or cookie; a listed user or
+    cookie; then live traffic for a user, for a client with our cookie, and for a new client, which is given one.
     """
     return [_scope(route) for route in table.routes]
 
@@ -64,127 +74,26 @@ def scopes(table: Table) -> list[Json]:
 def lingering(made: Sequence[Json], clusters: Iterable[Json], scopes: Iterable[Json]) -> list[Json]:
     """Return the clusters that live traffic is sent to now and that are not made again.
 
-    Envoy's workers follow a new route a moment after Envoy reports it. A canary's failover cluster that goes at that
-    moment costs a request (503, `cluster_not_found`), so it stays until the table after.
+    Envoy's workers follow a new route a moment after Envoy reports it. A candidate's failover cluster that goes at
+    that moment costs a request (503, `cluster_not_found`), so it stays until the table after.
 
     Args:
         made: Clusters of the table to be.
         clusters: Clusters that Envoy has.
         scopes: Routes that Envoy follows.
     """
-    used = {cluster["name"] for scope in scopes for cluster in _weighted(scope)}
+    used = {name for scope in scopes for name in live_clusters(scope)}
     gone = used - {cluster["name"] for cluster in made}
     return [cluster for cluster in clusters if cluster["name"] in gone]
 
 
-def split_of(scope: Mapping[str, Any]) -> Split | None:
-    """Return the split of a scope as Envoy dumps it, or None if it has no live traffic.
-
-    Tolerant of whatever else Envoy adds to a dump; zero weights may be missing in it.
-    """
-    weighted = _weighted(scope)
-    if not weighted:
-        return None
-    versions = [assigned_version(cluster["name"]) for cluster in weighted]
-    parts = {v: int(c.get("weight", 0)) for v, c in zip(versions, weighted, strict=True) if v is not None}
-    stable = versions[-1]
-    return Split(stable=stable, parts=parts) if stable is not None else None
-
-
-def _weighted(scope: Mapping[str, Any]) -> list[Json]:
-    hosts = scope.get("route_configuration", scope).get("virtual_hosts", [])
-    routes = [route.get("route", {}) for host in hosts for route in host.get("routes", [])]
-    return next((r["weighted_clusters"]["clusters"] for r in routes if "weighted_clusters" in r), [])
-
-
-def _cluster(handle: str, backend: Backend) -> Json:
-    name = _name(handle, backend.version)
-    metadata = {"filter_metadata": {METADATA: {"version": str(backend.version), "model": backend.model}}}
-    address = {"socket_address": {"address": backend.host, "port_value": backend.port}}
-    endpoint = {"endpoint": {"address": address}, "metadata": metadata}
-    return {
-        "@type": TYPE + "envoy.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "0.5s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "health_checks": [_health_check()],
-        "outlier_detection": _outliers(),
-        "circuit_breakers": _circuit_breakers(),
-        "typed_extension_protocol_options": _http_options(),
-    }
-
-
-def _name(handle: str, version: int, stable: int | None = None) -> str:
-    return cluster_name(VariantId(handle=handle, version=version), stable)
-
-
-def _failover(handle: str, canary: int, stable: int) -> Json:
-    members = [_name(handle, canary), _name(handle, stable)]
-    config = {"@type": TYPE + "envoy.extensions.clusters.aggregate.v3.ClusterConfig", "clusters": members}
-    return {
-        "@type": TYPE + "envoy.config.cluster.v3.Cluster",
-        "name": _name(handle, canary, stable),
-        "connect_timeout": "0.5s",
-        "lb_policy": "CLUSTER_PROVIDED",
-        "circuit_breakers": _circuit_breakers(),
-        "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": config},
-    }
-
-
-def _health_check() -> Json:
-    # A refusal by /readyz counts at once; only silence needs three, so that a busy Python worker is not taken for dead.
-    return {
-        "timeout": "2s",
-        "interval": "1s",
-        "no_traffic_interval": "1s",
-        "unhealthy_interval": "0.5s",
-        "unhealthy_threshold": 3,
-        "healthy_threshold": 1,
-        "http_health_check": {"path": READY_PATH},
-    }
-
-
-def _outliers() -> Json:
-    # Only failures to connect or to answer at all eject: ejecting the one host of stable for its 5xx would turn
-    # some bad requests into an outage, and a canary's 5xx are the guards' business.
-    return {
-        "split_external_local_origin_errors": True,
-        "enforcing_consecutive_5xx": 0,
-        "enforcing_consecutive_gateway_failure": 0,
-        "enforcing_success_rate": 0,
-        "enforcing_local_origin_success_rate": 0,
-        "consecutive_local_origin_failure": 3,
-        "interval": "1s",
-        "base_ejection_time": "1s",
-        "max_ejection_time": "5s",
-        "max_ejection_percent": 100,
-    }
-
-
-def _circuit_breakers() -> Json:
-    # Without a budget Envoy allows three retries at once and drops the others silently.
-    budget = {"budget_percent": {"value": 50}, "min_retry_concurrency": 50}
-    limits = {
-        "max_connections": 1024,
-        "max_pending_requests": 256,
-        "max_requests": 512,
-        "retry_budget": budget,
-    }
-    return {"thresholds": [limits]}
-
-
-def _http_options() -> Json:
-    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    return {
-        name: {
-            "@type": TYPE + name,
-            # Below uvicorn's keep-alive of 5 s, so that Envoy never sends on a connection that is being closed.
-            "common_http_protocol_options": {"idle_timeout": "4s"},
-            "explicit_http_config": {"http_protocol_options": {}},
-        }
-    }
+def _candidates(route: Route) -> list[int]:
+    """Return the versions beside stable that live requests are sent to, whoever chose them."""
+    if route.split is None:
+        return []
+    named = [*route.split.canaries, *(header.version for header in route.headers)]
+    named += [route.members.version] if route.members else []
+    return [version for version in dict.fromkeys(named) if version != route.split.stable]
 
 
 def _scope(route: Route) -> Json:
@@ -195,7 +104,13 @@ def _scope(route: Route) -> Json:
         "include_request_attempt_count": True,
         "include_attempt_count_in_response": True,
         "request_body_buffer_limit": RETRY_BODY_BYTES,
-        "routes": [*_pinned(route, match), _unknown_pin(route, match), *_live(route, match)],
+        "routes": [
+            *_pinned(route, match),
+            _unknown_pin(route, match),
+            *(_by_header(route, header, match) for header in route.headers),
+            *(_by_membership(route, route.members, match) if route.members else ()),
+            *_live(route, match),
+        ],
     }
     if route.rate_limit_rps is not None:
         host["typed_per_filter_config"] = _rate_limit(route.rate_limit_rps)
@@ -222,8 +137,9 @@ def _pinned_route(route: Route, backend: Backend, match: Json) -> Json:
     found: Json = {
         "name": route.handle,
         "match": pinned,
+        "metadata": _via("pin"),
         "response_headers_to_add": _headers(route.handle),
-        "route": {**_action(route), "cluster": _name(route.handle, backend.version)},
+        "route": {**_action(route), "cluster": name_of(route.handle, backend.version)},
     }
     if route.rate_limit_rps is not None:
         # Its own bucket: a tester who tries a version at three times the rate takes nothing from live clients.
@@ -238,6 +154,51 @@ def _unknown_pin(route: Route, match: Json) -> Json:
     return _reply(route, pinned, 404, "unknown_version", message)
 
 
+def _by_header(route: Route, wanted: HeaderRoute, match: Json) -> Json:
+    exact = {"name": wanted.header or wanted.cookie, "string_match": {"exact": wanted.value}}
+    return _fixed(
+        route, wanted.version, "header", {**match, "headers" if wanted.header else "cookies": [exact]}
+    )
+
+
+def _by_membership(route: Route, members: Members, match: Json) -> list[Json]:
+    users, cookies = (_names(members, kind) for kind in ("user:", "cookie:"))
+    by_user = {"headers": [{"name": HEADER_USER_ID, "string_match": _one_of(users)}]}
+    no_user = {"name": HEADER_USER_ID, "present_match": True, "invert_match": True}
+    by_cookie = {"headers": [no_user], "cookies": [{"name": USER_COOKIE, "string_match": _one_of(cookies)}]}
+    return [
+        _fixed(route, members.version, "member", {**match, **chosen})
+        for names, chosen in ((users, by_user), (cookies, by_cookie))
+        if names
+    ]
+
+
+def _names(members: Members, kind: str) -> list[str]:
+    return [unit.removeprefix(kind) for unit in members.units if unit.startswith(kind)]
+
+
+def _one_of(names: Sequence[str]) -> Json:
+    # RE2 makes one automaton of them: its cost is the length of a request's name, however many there are.
+    return {"safe_regex": {"regex": "|".join(re.escape(name) for name in names)}}
+
+
+def _fixed(route: Route, version: int, via: Via, match: Json) -> Json:
+    """Return a route on which all requests go to one version, shielded by stable as in the split."""
+    stable = route.split.stable if route.split else None
+    is_shielded = route.shield and stable not in (None, version)
+    action = _action(route)
+    if is_shielded:
+        action["retry_policy"] |= {"retry_on": f"{_SAFE_RETRIES},{_SHIELD_RETRIES}"}
+    return {
+        "name": route.handle,
+        "match": match,
+        "metadata": _via(via),
+        "request_headers_to_add": [_overwrite(HEADER_UNIT, _KNOWN_UID)],
+        "response_headers_to_add": _headers(route.handle),
+        "route": {**action, "cluster": name_of(route.handle, version, stable)},
+    }
+
+
 def _live(route: Route, match: Json) -> list[Json]:
     if route.split is None:
         message = f"{route.handle} has no live version yet; pin one with {HEADER_VERSION}"
@@ -247,12 +208,18 @@ def _live(route: Route, match: Json) -> list[Json]:
         "hash_policy": _hash_policy(route),
         "weighted_clusters": _weights(route, route.split),
     }
+    if route.mirror is not None:
+        action["request_mirror_policies"] = [_copies(route, route.mirror)]
     user = {"name": HEADER_USER_ID, "present_match": True}
     cookie = {"name": "cookie", "string_match": {"safe_regex": {"regex": rf"(^|.*;\s*){USER_COOKIE}=.*"}}}
     headers = _headers(route.handle)
-    common = {"name": route.handle, "route": action, "response_headers_to_add": headers}
-    known = _overwrite(HEADER_UNIT, f"%DYNAMIC_METADATA({METADATA}:uid)%")
-    new = _overwrite(HEADER_UNIT, _NEW_UID)
+    common = {
+        "name": route.handle,
+        "route": action,
+        "metadata": _via("split"),
+        "response_headers_to_add": headers,
+    }
+    known, new = _overwrite(HEADER_UNIT, _KNOWN_UID), _overwrite(HEADER_UNIT, _NEW_UID)
     return [
         {**common, "match": {**match, "headers": [user]}},
         {**common, "match": {**match, "headers": [cookie]}, "request_headers_to_add": [known]},
@@ -263,6 +230,19 @@ def _live(route: Route, match: Json) -> list[Json]:
             "response_headers_to_add": [*headers, _new_cookie(route.handle)],
         },
     ]
+
+
+def _copies(route: Route, mirror: Mirror) -> Json:
+    share = {"numerator": round(mirror.sample_pct * 100), "denominator": "TEN_THOUSAND"}
+    return {
+        "cluster": mirror_name(mirror),
+        "runtime_fraction": {"default_value": share},
+        "request_headers_mutations": [{"append": _overwrite(HEADER_HANDLE, route.handle)}],
+    }
+
+
+def _via(via: Via) -> Json:
+    return {"filter_metadata": {METADATA: {"via": via}}}
 
 
 def _action(route: Route) -> Json:
@@ -288,12 +268,11 @@ def _retry_policy(route: Route) -> Json:
 
 def _weights(route: Route, split: Split) -> Json:
     found = []
-    for version, parts in split.parts.items():
-        is_stable = version == split.stable
-        name = _name(route.handle, version, None if is_stable else split.stable)
-        found.append({"name": name, "weight": parts})
+    for run in layout(split):
+        is_stable = run.version == split.stable
+        found.append({"name": name_of(route.handle, run.version, split.stable), "weight": run.parts})
         if route.shield and not is_stable:
-            # Only a canary's failure is tried again: there is nothing better to try a failure of stable on.
+            # Only a candidate's failure is tried again: there is nothing better to try a failure of stable on.
             found[-1]["request_headers_to_add"] = [_overwrite("x-envoy-retry-on", _SHIELD_RETRIES)]
     return {"use_hash_policy": True, "clusters": found}
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Protocol
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import VariantId, check_handle, check_version
+from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror, SideRoutes
 from taxiway_serving.split import Split
 
 Revision = str
@@ -50,6 +51,9 @@ class Route:
             calls are not idempotent opts out.
         rate_limit_rps: Requests per second let through; beyond it the answer is 429. None is no limit.
         timeout_s: Seconds until a request without an answer is given up with 504.
+        headers: Requests that go to a version by a header or cookie; first match wins. They are shielded too.
+        mirror: Who gets copies of a sample of what goes by the split. None is nobody.
+        members: Who keeps a candidate while everybody else goes by the split.
     """
 
     handle: str
@@ -58,12 +62,21 @@ class Route:
     shield: bool = True
     rate_limit_rps: float | None = None
     timeout_s: float = 30.0
+    headers: tuple[HeaderRoute, ...] = ()
+    mirror: Mirror | None = None
+    members: Members | None = None
 
     def __post_init__(self) -> None:
         check_handle(self.handle)
         faults = _faults(self)
         if faults:
             raise InvalidSpecError(tuple(faults), f"route {self.handle}")
+
+    @property
+    def side_routes(self) -> SideRoutes:
+        """What goes beside the split: compare it with `Router.observed_routes`."""
+        members = self.members if self.members and self.members.units else None
+        return SideRoutes(headers=self.headers, mirror=self.mirror, members=members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +98,8 @@ class Table:
     def revision(self) -> Revision:
         """Return the content hash: equal tables have equal revisions, across processes."""
         ordered = sorted(self.routes, key=lambda route: route.handle)
-        content = [{**asdict(_without_split(route)), "split": _split_items(route)} for route in ordered]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        content = json.dumps([_content(route) for route in ordered], sort_keys=True, default=asdict)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Router(Protocol):
@@ -127,6 +140,14 @@ class Router(Protocol):
         """
         ...
 
+    def observed_routes(self, handle: str) -> SideRoutes:
+        """Return what the gateway routes beside the split now, read back; empty if it knows no such handle.
+
+        Raises:
+            TransportError: If the gateway could not be asked.
+        """
+        ...
+
     def warm(self, variant: VariantId) -> Answer:
         """Answer whether the gateway has the variant and finds it healthy, so that traffic may move to it."""
         ...
@@ -141,6 +162,7 @@ def _faults(route: Route) -> tuple[str, ...]:
     named = () if route.split is None else tuple(route.split.parts)
     faults = [f"version {v} is in the split but has no backend" for v in named if v not in versions]
     faults += [f"version {v} has two backends" for v in sorted(set(versions)) if versions.count(v) > 1]
+    faults += _side_faults(route, versions)
     if route.rate_limit_rps is not None and not 0 < route.rate_limit_rps <= 1e6:
         faults.append(f"rate_limit_rps must be above 0 and at most 1e6, got {route.rate_limit_rps!r}")
     if not 0 < route.timeout_s <= 3600:
@@ -148,10 +170,32 @@ def _faults(route: Route) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def _without_split(route: Route) -> Route:
-    backends = tuple(sorted(route.backends, key=lambda backend: backend.version))
-    return replace(route, split=None, backends=backends)
+def _side_faults(route: Route, versions: list[int]) -> list[str]:
+    keys = [header.key for header in route.headers]
+    faults = [
+        f"version {h.version} has a header route but no backend"
+        for h in route.headers
+        if h.version not in versions
+    ]
+    faults += [
+        f"more than one header route for {'='.join(filter(None, key))}"
+        for key in sorted(set(keys))
+        if keys.count(key) > 1
+    ]
+    if route.mirror is not None and route.split is None:
+        faults.append("a mirror needs live traffic to copy")
+    if route.members is not None:
+        version, stable = route.members.version, route.split.stable if route.split else None
+        if version not in versions:
+            faults.append(f"version {version} has members but no backend")
+        if stable in (None, version):
+            faults.append(f"members of version {version} need another version that is stable, got {stable}")
+    return faults
 
 
-def _split_items(route: Route) -> list[tuple[int, int]] | None:
-    return None if route.split is None else list(route.split.parts.items())
+def _content(route: Route) -> dict[str, object]:
+    return {
+        **{field.name: getattr(route, field.name) for field in fields(route)},
+        "split": None if route.split is None else route.split.to_json(),
+        "backends": sorted(route.backends, key=lambda backend: backend.version),
+    }

@@ -73,7 +73,7 @@ class ProcessRuntime:
     """Runs each variant as a detached process tree. A `Runtime`.
 
     Args:
-        home: Folder that remembers them, below `variants/<handle>/<version>`.
+        home: Folder that remembers them, below `variants/<handle>/<version>`, and `<version>+1` for a further copy.
         command: Makes the command line of a variant on a port; the default serves its Bento.
         clock: Seconds since the epoch.
     """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import VariantId
 from taxiway_serving.runtimes.runtime import VariantSpec
 
+_NUMBER: Final = re.compile(r"([1-9][0-9]*)(?:\+([1-9][0-9]*))?")
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _TAIL_BYTES: Final = 256 * 1024
@@ -57,7 +59,8 @@ class Folder:
 
     def __init__(self, home: Path, variant: VariantId) -> None:
         self.variant = variant
-        self.path = home / "variants" / variant.handle / str(variant.version)
+        number = str(variant.version) + (f"+{variant.copy}" if variant.copy else "")
+        self.path = home / "variants" / variant.handle / number
         self.log = self.path / "serve.log"
         self.bentoml_home = self.path / "bentoml"
 
@@ -116,9 +119,10 @@ class Folder:
 def folders(home: Path) -> Iterator[Folder]:
     """Yield the folder of every variant that was ever started here, in order."""
     for path in sorted((home / "variants").glob("*/*/record.json")):
-        version, handle = path.parent.name, path.parent.parent.name
-        if version.isdecimal():
-            yield Folder(home, VariantId(handle=handle, version=int(version)))
+        found = _NUMBER.fullmatch(path.parent.name)
+        if found:
+            handle, version, copy = path.parent.parent.name, int(found[1]), int(found[2] or 0)
+            yield Folder(home, VariantId(handle=handle, version=version, copy=copy))
 
 
 def _load(path: Path) -> dict[str, object] | None:

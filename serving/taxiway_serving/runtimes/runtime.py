@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, Self
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.names import VariantId, check_handle, check_version
+from taxiway_serving.names import VariantId
 
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
@@ -31,6 +31,7 @@ class VariantSpec:
         environment: Extra variables for the service. No secrets: it is stored and shown.
         ready_deadline_s: Seconds that a start may take before the variant counts as failed.
         max_rps: Requests per second that the gateway lets through to the handle; None is no limit.
+        copy: 0 for the variant itself; from 1 for a further copy that runs beside it, with a process of its own.
     """
 
     handle: str
@@ -42,6 +43,7 @@ class VariantSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_deadline_s: float = 60.0
     max_rps: float | None = None
+    copy: int = 0
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -51,7 +53,7 @@ class VariantSpec:
     @property
     def variant(self) -> VariantId:
         """The name of the variant that this specifies."""
-        return VariantId(handle=self.handle, version=self.version)
+        return VariantId(handle=self.handle, version=self.version, copy=self.copy)
 
     def digest(self) -> str:
         """Return the content hash of what the process runs: part of its identity.
@@ -63,8 +65,8 @@ class VariantSpec:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the specification as JSON values; paths are text."""
-        return {
+        """Return the specification as JSON values; paths are text. What is no copy says nothing of copies."""
+        found = {
             "handle": self.handle,
             "version": self.version,
             "model": self.model,
@@ -75,6 +77,8 @@ class VariantSpec:
             "ready_deadline_s": self.ready_deadline_s,
             "max_rps": self.max_rps,
         }
+        # Processes that an earlier Taxiway started are known by the hash of this, and it knew no copies.
+        return {**found, "copy": self.copy} if self.copy else found
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -160,8 +164,7 @@ class Runtime(Protocol):
 
 
 def _faults(spec: VariantSpec) -> tuple[str, ...]:
-    check_handle(spec.handle)
-    check_version(spec.version)
+    VariantId(handle=spec.handle, version=spec.version, copy=spec.copy)
     faults: list[str] = []
     if not spec.model or any(not c.isprintable() or c in '"%' for c in spec.model):
         faults.append(f"model must be printable text without quotes or per cent signs, got {spec.model!r}")

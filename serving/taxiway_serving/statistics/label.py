@@ -8,9 +8,16 @@ is, and what is bad, the caller decides; nothing here knows of versions, clocks 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import exp, inf, log
+from math import log
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from taxiway_serving.errors import InvalidSpecError
+
+Floats = NDArray[np.float64]
+Count = TypeVar("Count", float, Floats)
 
 HARM_RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 """Alternatives of a guard: the canary's bad rate is this many times the limit."""
@@ -74,11 +81,16 @@ def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = 
         log_values: At least one value; -inf stands for zero.
         weights: Not negative, adding up to 1; None weighs all alike.
     """
-    shares = weights or [1 / len(log_values)] * len(log_values)
-    largest = max(log_values)
-    if largest == -inf:
-        return -inf
-    return largest + log(sum(w * exp(v - largest) for v, w in zip(log_values, shares, strict=True)))
+    return float(log_means_exp(log_values, weights))
+
+
+def log_means_exp(log_values: ArrayLike, weights: Sequence[float] | None = None) -> Floats:
+    """Return the same for many e-processes at once, with the alternatives on the first axis."""
+    values = np.asarray(log_values, np.float64)
+    shares = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, np.float64)
+    largest = np.maximum(values.max(0), -1e300)
+    with np.errstate(divide="ignore"):
+        return np.asarray(largest + np.log(np.tensordot(shares, np.exp(values - largest), 1)))
 
 
 def label_terms(
@@ -99,12 +111,17 @@ def label_terms(
     Source: conditional (label) likelihood of two Poisson streams, Przyborowski and Wilenski (1940), Biometrika 31;
     used as an e-process with a uniform mixture over the alternatives.
     """
-    bad = counts.bad_canary + counts.bad_control
+    bad = float(counts.bad_canary), float(counts.bad_control)
+    return tuple(label_term(*bad, share, null_ratio=null_ratio, ratio=ratio) for ratio in ratios)
+
+
+def label_term(
+    bad_canary: Count, bad_control: Count, share: float, *, null_ratio: float, ratio: float
+) -> Count:
+    """Return the term of one alternative, for one rollout or for arrays of many."""
     under_null = share * null_ratio + 1 - share
-    return tuple(
-        counts.bad_canary * log(ratio) + bad * log(under_null / (share * null_ratio * ratio + 1 - share))
-        for ratio in ratios
-    )
+    swing = log(under_null / (share * null_ratio * ratio + 1 - share))
+    return bad_canary * log(ratio) + (bad_canary + bad_control) * swing
 
 
 def rate_terms(bad: int, units: int, *, limit: float, rates: Sequence[float]) -> tuple[float, ...]:
@@ -118,7 +135,12 @@ def rate_terms(bad: int, units: int, *, limit: float, rates: Sequence[float]) ->
 
     Source: Bernoulli likelihood ratio (Wald 1945, Annals of Mathematical Statistics 16, pp. 117-186).
     """
-    return tuple(bad * log(rate / limit) + (units - bad) * log((1 - rate) / (1 - limit)) for rate in rates)
+    return tuple(rate_term(float(bad), float(units), limit=limit, rate=rate) for rate in rates)
+
+
+def rate_term(bad: Count, units: Count, *, limit: float, rate: float) -> Count:
+    """Return the term of one alternative, for one rollout or for arrays of many."""
+    return bad * log(rate / limit) + (units - bad) * log((1 - rate) / (1 - limit))
 
 
 def harmful_rates(limit: float) -> tuple[float, ...]:

@@ -1,0 +1,111 @@
+"""What a rollout's beginning, or its new state, changes. Values in, one `Change` out; nothing is stored here."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from taxiway_serving.controller.ordering import endpoint_after, retirements
+from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant
+from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.state import Outcome, RolloutState, Status
+from taxiway_serving.rollout.steps import step_to_json
+from taxiway_serving.strategies import plan
+
+MOST_ROLLOUTS = 1000
+"""Rollouts that run at once, over all handles; more wait for their turn."""
+
+
+def merged(changes: Iterable[Change]) -> Change:
+    """Return several changes as one, stored whole or not at all; the last word on an endpoint or a variant holds."""
+    whole = Change()
+    for change in changes:
+        whole = Change(
+            endpoints=(*whole.endpoints, *change.endpoints),
+            variants=(*whole.variants, *change.variants),
+            rollouts=(*whole.rollouts, *change.rollouts),
+            notes=(*whole.notes, *change.notes),
+            marks=(*whole.marks, *change.marks),
+            forgotten=(*whole.forgotten, *change.forgotten),
+            cursor=change.cursor if change.cursor is not None else whole.cursor,
+        )
+    return whole
+
+
+def queued(rollout: Rollout, fleet: Fleet, now_s: float) -> Change:
+    """Return what asking for a rollout changes: it has a place in the queue, and its versions are kept running."""
+    needed = tuple(
+        replace(variant, retire_at_s=None)
+        for variant in fleet.variants
+        if variant.handle == rollout.spec.handle and variant.version in rollout.spec.versions
+    )
+    spec = rollout.spec
+    body: dict[str, Any] = {"rollout": spec.id, "spec": spec.to_json()}
+    note = _note(now_s, spec.handle, "asked", spec.actor, f"{spec.strategy} of version {spec.version}", body)
+    return Change(variants=needed, rollouts=(rollout,), notes=(note,))
+
+
+def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLLOUTS) -> Change:
+    """Return what a queued rollout's turn changes; nothing while another runs on its handle, or too many run at all.
+
+    Its plan is made anew: what is live may have changed while it waited.
+    """
+    spec = rollout.spec
+    if fleet.active(spec.handle) is not None or len(fleet.running) >= most:
+        return Change()
+    endpoint = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
+    state = begin(stable=endpoint.stable, now_s=now_s)
+    try:
+        steps = plan(spec, endpoint.stable)
+    except InvalidSpecError as fault:
+        state, steps = _over(state, Outcome.ABORTED, str(fault), now_s), rollout.plan
+    if endpoint.stable in spec.versions:
+        state = _over(state, Outcome.PROMOTED, f"version {endpoint.stable} is live already", now_s)
+        state = replace(state, winner=endpoint.stable)
+    after = Rollout(spec=spec, plan=steps, state=state)
+    body = {
+        "rollout": spec.id,
+        "version": spec.version,
+        "plan": [step_to_json(step) for step in steps],
+        "state": state.to_json(),
+    }
+    note = _note(now_s, spec.handle, "rollout", spec.actor, state.reason, body)
+    endpoints = (endpoint_after(endpoint, after),) if state.status is not Status.ENDED else ()
+    return Change(endpoints=endpoints, rollouts=(after,), notes=(note,))
+
+
+def changed(
+    rollout: Rollout, state: RolloutState, fleet: Fleet, verb: str, actor: str, now_s: float
+) -> Change:
+    """Return what a person's word on a rollout changes."""
+    handle, after = rollout.spec.handle, replace(rollout, state=state)
+    body = {"rollout": rollout.spec.id, "verb": verb, "state": state.to_json()}
+    notes = (_note(now_s, handle, "verb", actor, state.reason, body),)
+    if rollout.state.status is Status.QUEUED:
+        return Change(rollouts=(after,), notes=notes)
+    before = fleet.endpoint(handle) or Endpoint(handle=handle)
+    return Change(
+        endpoints=(endpoint_after(before, after),),
+        variants=retired(fleet, after, now_s),
+        rollouts=(after,),
+        notes=notes,
+        forgotten=(rollout.spec.id,) if state.status is Status.ENDED else (),
+    )
+
+
+def retired(fleet: Fleet, rollout: Rollout, now_s: float) -> tuple[Variant, ...]:
+    """Return the variants whose time to go is set anew by a rollout's end."""
+    leaving = retirements(rollout, now_s)
+    return tuple(
+        replace(variant, retire_at_s=leaving[variant.handle, variant.version])
+        for variant in fleet.variants
+        if (variant.handle, variant.version) in leaving
+    )
+
+
+def _over(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> RolloutState:
+    return replace(state, status=Status.ENDED, outcome=outcome, ended_at_s=now_s, reason=reason)
+
+
+def _note(now_s: float, handle: str, kind: str, actor: str, reason: str, body: dict[str, Any]) -> Note:
+    return Note(at_s=now_s, handle=handle, kind=kind, actor=actor, reason=reason, body=body)

@@ -1,0 +1,284 @@
+"""From one look at the world to one change: every rollout's decision, the queue's next, what may leave.
+
+Pure but for what it reads from the store: the same look at the same store gives the same change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from taxiway_serving.answers import Answer
+from taxiway_serving.controller.changes import begun, merged, retired
+from taxiway_serving.controller.looking import World
+from taxiway_serving.controller.ordering import endpoint_after, is_older, located, may_leave, table_of
+from taxiway_serving.controller.senses import Sensed, Senses
+from taxiway_serving.controller.tally import Tally, concerns, tally
+from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
+from taxiway_serving.names import VariantId
+from taxiway_serving.rollout.judges import candidates_of
+from taxiway_serving.rollout.machine import Decision, advance
+from taxiway_serving.rollout.observation import GroupSeen, Observation
+from taxiway_serving.rollout.state import PROMOTIONS, Outcome, Status, Verdict
+from taxiway_serving.routing.router import Revision, Router
+
+GIVEN_UP = (Outcome.ABORTED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One rollout at one look."""
+
+    before: Rollout
+    seen: Observation
+    tally: Tally
+    decision: Decision
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is anything to remember of this look."""
+        return self.decision.state != self.before.state
+
+
+class Decider:
+    """Decides about the whole fleet. One thread calls it, under the controller's lock."""
+
+    def __init__(self, *, store: Store, router: Router, senses: Senses, most_rollouts: int) -> None:
+        self._store, self._router, self._senses = store, router, senses
+        self._most_rollouts = most_rollouts
+
+    def decide(
+        self,
+        fleet: Fleet,
+        world: World,
+        now_s: float,
+        *,
+        published: Revision | None,
+        mirror_to: tuple[str, int] | None,
+    ) -> Change:
+        """Return everything that this look changes.
+
+        Args:
+            fleet: The desired state.
+            world: What was seen.
+            now_s: Seconds since the epoch.
+            published: Revision of the table that was asked for last.
+            mirror_to: Where mirrored requests go.
+        """
+        wanted = table_of(fleet, world.variants, mirror_to)
+        judged = [self._judged(fleet, world, each, now_s, published, wanted) for each in fleet.running]
+        judged = [self._together(each, judged, now_s) for each in judged]
+        changes = [self._change(fleet, world, each, now_s) for each in judged]
+        news = [each for each in judged if each.has_changed or each.tally.marks]
+        retiring = {(v.handle, v.version): v.retire_at_s for change in changes for v in change.variants}
+        variants = tuple(self._variants(fleet, world, retiring, now_s))
+        cursor = world.cursor if news or world.attempts else None
+        rest = [replace(change, variants=()) for change in changes]
+        return merged([*rest, Change(variants=variants, cursor=cursor), *self._next_turns(fleet, now_s)])
+
+    def _next_turns(self, fleet: Fleet, now_s: float) -> Iterator[Change]:
+        """Begin what waits, first come, first served, as far as there is room."""
+        for waiting in fleet.queued:
+            change = begun(waiting, fleet, now_s, most=self._most_rollouts)
+            if change.rollouts:
+                others = [each for each in fleet.rollouts if each.spec.id != waiting.spec.id]
+                fleet = replace(fleet, rollouts=(*others, *change.rollouts))
+                yield change
+
+    def _judged(
+        self,
+        fleet: Fleet,
+        world: World,
+        rollout: Rollout,
+        now_s: float,
+        published: Revision | None,
+        wanted: Any,
+    ) -> Judged:
+        counted = self._count(world, rollout)
+        route = wanted.route(rollout.spec.handle)
+        seen = self._observation(fleet, world, rollout, counted, self._senses.sense(rollout, now_s))
+        seen = replace(
+            seen,
+            applied=_applied(fleet, world, rollout.spec.handle, route.side_routes if route else None),
+            group=self._group(rollout),
+            rejection=self._router.rejection(published) if published else None,
+        )
+        decision = advance(rollout.spec, rollout.plan, rollout.state, seen, now_s)
+        return Judged(before=rollout, seen=seen, tally=counted, decision=decision)
+
+    def _count(self, world: World, rollout: Rollout) -> Tally:
+        mine = [
+            attempt
+            for attempt in world.attempts
+            if attempt.handle == rollout.spec.handle and concerns(attempt, rollout.spec, rollout.state)
+        ]
+        known = (
+            self._store.marked(rollout.spec.id, sorted({attempt.unit for attempt in mine})) if mine else {}
+        )
+        return tally(mine, rollout.spec, rollout.state, known)
+
+    def _observation(
+        self, fleet: Fleet, world: World, rollout: Rollout, counted: Tally, sensed: Sensed
+    ) -> Observation:
+        handle = rollout.spec.handle
+        versions = candidates_of(rollout.spec, rollout.state)
+        states = {
+            version: world.variants.get(VariantId(handle=handle, version=version)) for version in versions
+        }
+        return Observation(
+            candidates={version: self._health(fleet, world, handle, version) for version in versions},
+            applied=Answer.UNKNOWN,
+            evidence=world.evidence,
+            counts={**counted.counts, **sensed.counts},
+            values=sensed.values,
+            measured=sensed.measured,
+            assigned=counted.assigned,
+            rewards=sensed.rewards,
+            compared=sensed.compared,
+            verified=sensed.verified,
+            restarts={version: state.restarts for version, state in states.items() if state},
+            baseline_ms=sensed.baseline_ms,
+            first_bad_at_s=counted.first_bad_at_s,
+            cursors=sensed.cursors,
+        )
+
+    def _health(self, fleet: Fleet, world: World, handle: str, version: int) -> Answer:
+        name = VariantId(handle=handle, version=version)
+        state, wanted = world.variants.get(name), fleet.variant(handle, version)
+        if state is not None and state.phase == "failed" and not (wanted and is_older(state, wanted)):
+            return Answer.NO
+        if state is None or state.phase != "ready":
+            return Answer.UNKNOWN
+        return Answer.YES if self._router.warm(name) is Answer.YES else Answer.UNKNOWN
+
+    # Groups are promoted together or not at all
+
+    def _group(self, rollout: Rollout) -> GroupSeen | None:
+        group = rollout.spec.group
+        if group is None:
+            return None
+        members = {each.spec.handle: each.state for each in self._store.group(group.name)}
+        failed = next(
+            (f"{handle}: {state.reason}" for handle, state in members.items() if state.outcome in GIVEN_UP),
+            "",
+        )
+        # A member that is not ready waits for itself too, so that all see all ready before any ends.
+        waits_for = [
+            handle
+            for handle in group.handles
+            if handle not in members
+            or not (members[handle].is_ready or members[handle].outcome in PROMOTIONS)
+        ]
+        return GroupSeen(waits_for=tuple(waits_for), failed=failed)
+
+    def _together(self, mine: Judged, judged: Sequence[Judged], now_s: float) -> Judged:
+        """Judge a member anew if another one of its group fails at this very look."""
+        group, seen = mine.before.spec.group, mine.seen.group
+        if group is None or seen is None or seen.failed:
+            return mine
+        failing = next(
+            (
+                each
+                for each in judged
+                if each.before.spec.group == group and each.decision.state.outcome in GIVEN_UP
+            ),
+            None,
+        )
+        if failing is None or failing is mine:
+            return mine
+        told = f"{failing.before.spec.handle}: {failing.decision.reason}"
+        looked = replace(mine.seen, group=replace(seen, failed=told))
+        rollout = mine.before
+        decision = advance(rollout.spec, rollout.plan, rollout.state, looked, now_s)
+        return replace(mine, seen=looked, decision=decision)
+
+    # What follows
+
+    def _change(self, fleet: Fleet, world: World, judged: Judged, now_s: float) -> Change:
+        spec = judged.before.spec
+        marks = tuple((spec.id, *mark) for mark in judged.tally.marks)
+        if not judged.has_changed:
+            return Change(marks=marks)
+        after = replace(judged.before, state=judged.decision.state)
+        before = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
+        endpoint = self._closed(endpoint_after(before, after), after, judged.tally)
+        notes = [_decision_note(world, judged, endpoint, now_s)]
+        if endpoint.stable != before.stable:
+            notes.append(_live_note(endpoint, spec.actor, now_s))
+        return Change(
+            endpoints=(endpoint,),
+            variants=retired(fleet, after, now_s),
+            rollouts=(after,),
+            notes=tuple(notes),
+            marks=marks,
+            forgotten=(spec.id,) if after.state.status is Status.ENDED else (),
+        )
+
+    def _closed(self, endpoint: Endpoint, rollout: Rollout, counted: Tally) -> Endpoint:
+        """Name the units that keep the candidate when its door closes, the ones of this very look included."""
+        version = rollout.spec.version
+        if not rollout.state.is_closed or version in endpoint.closed:
+            return endpoint
+        units = {*self._store.met(rollout.spec.id, version)}
+        units |= {unit for unit, met, _ in counted.marks if met == version}
+        return replace(endpoint, closed={version: tuple(sorted(units))})
+
+    def _variants(
+        self, fleet: Fleet, world: World, retiring: Mapping[tuple[str, int], float | None], now_s: float
+    ) -> Iterator[Variant]:
+        for before in fleet.variants:
+            after = located(before, world.variants)
+            key = (after.handle, after.version)
+            if key in retiring:
+                after = replace(after, retire_at_s=retiring[key])
+            elif self._may_leave(after, fleet, world, now_s):
+                after = replace(after, wish=Wish.LEAVING)
+            if after != before:
+                yield after
+
+    def _may_leave(self, variant: Variant, fleet: Fleet, world: World, now_s: float) -> bool:
+        if variant.handle not in world.splits or variant.retire_at_s is None:
+            return False
+        drained = self._router.drained(VariantId(handle=variant.handle, version=variant.version))
+        observed = world.splits[variant.handle]
+        return may_leave(variant, fleet, now_s=now_s, observed=observed, drained=drained)
+
+
+def _applied(fleet: Fleet, world: World, handle: str, routes: Any) -> Answer:
+    endpoint = fleet.endpoint(handle)
+    if handle not in world.splits or handle not in world.routes:
+        return Answer.UNKNOWN
+    is_split = world.splits[handle] == (endpoint.split if endpoint else None)
+    is_routed = routes is None or world.routes[handle] == routes
+    return Answer.of(is_split and is_routed)
+
+
+def _decision_note(world: World, judged: Judged, endpoint: Endpoint, now_s: float) -> Note:
+    spec, decision = judged.before.spec, judged.decision
+    body: dict[str, Any] = {
+        "rollout": spec.id,
+        "version": spec.version,
+        "verdict": decision.verdict.value,
+        "step": decision.state.step,
+        "look": judged.seen.to_json(),
+    }
+    if decision.verdict is not Verdict.HOLD:
+        observed = world.splits.get(spec.handle)
+        body |= {
+            "split": endpoint.split.to_json() if endpoint.split else None,
+            "observed": observed.to_json() if observed else None,
+            "evidence": [reading.to_json() for reading in decision.readings],
+        }
+    return Note(
+        at_s=now_s,
+        handle=spec.handle,
+        kind="decision",
+        actor="controller",
+        reason=decision.reason,
+        body=body,
+    )
+
+
+def _live_note(endpoint: Endpoint, actor: str, now_s: float) -> Note:
+    body = {"stable": endpoint.stable, "previous": endpoint.previous}
+    reason = f"version {endpoint.stable} is live"
+    return Note(at_s=now_s, handle=endpoint.handle, kind="live", actor=actor, reason=reason, body=body)

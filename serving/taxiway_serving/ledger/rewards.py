@@ -1,0 +1,403 @@
+"""Exposures and reported events on SQLite. What counts, and how much, is decided in `taxiway_serving.rewards`.
+
+What a call stored is on disk when it returns, and storing it again changes nothing.
+"""
+
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from taxiway_serving.errors import ConflictError, InvalidSpecError, TransportError
+from taxiway_serving.feedback import (
+    MOST_EVENTS,
+    Attributed,
+    Event,
+    Exposure,
+    Metric,
+    Reported,
+    conflicts,
+    event_faults,
+)
+from taxiway_serving.ledger import reward_queries as queries
+from taxiway_serving.ledger import reward_tables as tables
+from taxiway_serving.ledger.counted import Counted
+from taxiway_serving.ledger.engine import open_engine
+from taxiway_serving.rewards import Cell, Rewards, rewards_of
+
+Status = Literal["attributed", "late", "pending", "unknown", "duplicate"]
+
+UNKNOWN_AFTER_S: Final = 60.0
+"""The gateway's log shows a request within a second of its end; an id that it has not shown by then is none of its."""
+EVENTS_KEPT_S: Final = 90 * 86_400.0
+_PRUNE_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of an event.
+
+    Attributes:
+        event: The event, as it is stored.
+        status: `attributed` to its request's version; `late`, stored and not counted; `pending` until the gateway's
+            log shows its request; `unknown` when that did not happen; `duplicate` of one that was stored before.
+        exposure: Its request, once the gateway's log has shown it.
+        received_at_s: When it came first.
+    """
+
+    event: Event
+    status: Status
+    exposure: Exposure | None
+    received_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What is known of one request: its exposure, and what was reported about it."""
+
+    exposure: Exposure | None
+    receipts: tuple[Receipt, ...]
+
+
+class SqlRewards:
+    """Exposures and events of all handles, on one SQLite file. Safe to call from several threads of one process."""
+
+    def __init__(self, url: str, *, retention_s: float = 3600.0) -> None:
+        """Open the tables, and make them where they are missing.
+
+        Args:
+            url: SQLAlchemy address, `sqlite:///` and a path; the controller's own database will do.
+            retention_s: How long a request is remembered after the longest window of its handle, in seconds. An event
+                that comes later finds no request.
+
+        Raises:
+            InvalidSpecError: If it is another database.
+        """
+        self._lock = threading.RLock()
+        self._retention_s = retention_s
+        self._counted = Counted()
+        self._pruned_at_s = -math.inf
+        self._engine = open_engine(url)
+        try:
+            with self._engine.begin() as connection:
+                tables.meta.create_all(connection)
+                self._place = connection.scalar(sa.select(sa.func.max(tables.events.c.place))) or 0
+                self._handles = set(connection.scalars(sa.select(tables.exposures.c.handle).distinct()))
+                defined = connection.execute(sa.select(tables.metrics)).mappings().all()
+        except BaseException:
+            self.close()
+            raise
+        self._metrics = {(row["handle"], row["name"]): tables.metric_of(row) for row in defined}
+        self._followed = {(row["handle"], row["name"]) for row in defined if row["is_followed"]}
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._engine.dispose()
+
+    def follow(self, handle: str, metrics: Sequence[Metric]) -> None:
+        """Say which metrics a handle counts now, and how; it replaces what was said before.
+
+        A request is remembered as long as the longest of their windows asks for. What is reported under another name
+        is kept and counted by the usual window.
+        """
+        wanted = {(handle, metric.name): metric for metric in metrics}
+        with self._lock:
+            before = {key for key in self._followed if key[0] == handle}
+            is_same = before == set(wanted) and all(
+                self._metrics.get(key) == metric for key, metric in wanted.items()
+            )
+            if is_same:
+                return
+            with self._begun() as connection:
+                quiet = sa.update(tables.metrics).where(tables.metrics.c.handle == handle)
+                connection.execute(quiet.values(is_followed=False))
+                for metric in metrics:
+                    queries.define_metric(connection, handle, metric, is_followed=True)
+            self._metrics |= wanted
+            self._followed = self._followed - before | set(wanted)
+
+    def metric(self, handle: str, name: str) -> Metric:
+        """Return how a handle counts a metric: as it was told last, else by the usual window."""
+        return self._metrics.get((handle, name)) or Metric(name=name)
+
+    def record(self, exposures: Iterable[Exposure]) -> int:
+        """Store exposures, and attribute the events that waited for them. What is known already changes nothing.
+
+        Args:
+            exposures: In any order; best as the gateway's log has them.
+
+        Returns:
+            How many requests were new.
+
+        Raises:
+            TransportError: If the database cannot be written now; nothing of it is stored.
+        """
+        given = {exposure.request_id: exposure for exposure in reversed([*exposures])}
+        if not given:
+            return 0
+        with self._lock:
+            with self._begun() as connection:
+                known = queries.known_requests(connection, given)
+                fresh = [exposure for request_id, exposure in given.items() if request_id not in known]
+                rows = list(queries.opened_rows(fresh, queries.last_openings(connection, fresh)))
+                if not rows:
+                    return 0
+                connection.execute(sa.insert(tables.exposures), rows)
+                opened = queries.add_counts(connection, rows)
+                waited = self._attribute_waiting(connection, {row["request_id"]: row for row in rows})
+            self._handles.update(row["handle"] for row in rows)
+            for handle, cells in opened.items():
+                self._counted.add(handle, cells)
+            self._counted.touch(waited)
+        return len(rows)
+
+    def accept(self, events: Sequence[Event], *, now_s: float) -> tuple[Receipt, ...]:
+        """Store events, all of them or none; what was stored before is answered as a duplicate.
+
+        Args:
+            events: 1 to 1,000, in any order.
+            now_s: The time.
+
+        Returns:
+            What became of each, in the order given.
+
+        Raises:
+            InvalidSpecError: If any has a fault; all faults of all are named.
+            ConflictError: If any has another value than it had before, or than another of them has.
+            TransportError: If the database cannot be written now. Send them again.
+        """
+        _check(events, now_s)
+        with self._lock:
+            with self._begun() as connection:
+                stored = queries.stored_events(connection, [event.key for event in events])
+                found = conflicts(events, {key: row["value"] for key, row in stored.items()})
+                if found:
+                    next_step = "nothing of this call was stored; give another event an event_id of its own"
+                    raise ConflictError("feedback", "; ".join(found), next_step)
+                fresh = {event.key: event for event in reversed(events) if event.key not in stored}
+                exposed = queries.known_requests(connection, {event.request_id for event in fresh.values()})
+                rows = {key: self._row(event, exposed, now_s) for key, event in fresh.items()}
+                if rows:
+                    connection.execute(sa.insert(tables.events), list(rows.values()))
+                reported = [tables.reported_of(row) for row in rows.values() if row["place"] is not None]
+                self._name_metrics(connection, reported)
+            self._counted.touch(reported)
+        return tuple(self._receipts(events, stored, rows, now_s))
+
+    def summary(
+        self, handle: str, metric: Metric, *, versions: Sequence[int], since_s: float, now_s: float
+    ) -> Mapping[int, Rewards]:
+        """Return what each version's exposures have brought since a moment; see `taxiway_serving.rewards`.
+
+        Args:
+            handle: Endpoint.
+            metric: What is counted, and how; it need not be the one that the handle follows.
+            versions: Which versions.
+            since_s: Only exposures that were opened in that second or later.
+            now_s: The time.
+        """
+        with self._lock, self._engine.connect() as connection:
+            return rewards_of(
+                self._counted.exposures(connection, handle, since_s),
+                self._counted.outcomes(connection, handle, metric, since_s),
+                metric,
+                versions=versions,
+                since_s=since_s,
+                now_s=now_s,
+            )
+
+    def values(
+        self, handle: str, metric: Metric, *, after: int = 0, since_s: float = 0.0, limit: int = 10_000
+    ) -> list[Attributed]:
+        """Return values that were attributed inside their window, in the order in which that happened.
+
+        Args:
+            handle: Endpoint.
+            metric: Which one, and its window.
+            after: Only places above it; 0 for the beginning.
+            since_s: Only of requests from then on.
+            limit: At most so many.
+        """
+        table, earlier = tables.events, tables.events.alias("earlier")
+        before = sa.select(sa.literal(1)).where(
+            earlier.c.handle == handle,
+            earlier.c.metric == metric.name,
+            earlier.c.unit == table.c.unit,
+            earlier.c.place < table.c.place,
+            *queries.in_window(earlier, metric, since_s),
+        )
+        query = sa.select(table, sa.exists(before).label("is_known")).where(
+            table.c.handle == handle,
+            table.c.metric == metric.name,
+            table.c.place > after,
+            *queries.in_window(table, metric, since_s),
+        )
+        names = ("place", "request_id", "version", "unit", "share", "value", "at_s", "event_at_s")
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.place).limit(limit)).mappings().all()
+        return [
+            Attributed(**{name: row[name] for name in names}, is_first=not row["is_known"]) for row in rows
+        ]
+
+    def history(
+        self, handle: str, *, since_s: float, until_s: float, step_s: int
+    ) -> dict[Cell, dict[str, dict[str, float]]]:
+        """Return the rewards of every metric over time, by the time of the request that earned them.
+
+        Args:
+            handle: Endpoint.
+            since_s: From this second on.
+            until_s: Before this second.
+            step_s: Width of the cells in seconds; they begin at its multiples.
+
+        Returns:
+            By version and beginning of the cell: by metric, `n` exposures with a value and their `sum`.
+        """
+        found: dict[Cell, dict[str, dict[str, float]]] = defaultdict(dict)
+        with self._lock, self._engine.connect() as connection:
+            for metric in [metric for (name, _), metric in self._metrics.items() if name == handle]:
+                outcomes = self._counted.outcomes(connection, handle, metric, since_s)
+                for (version, second), outcome in outcomes.items():
+                    if outcome.rewarded and math.floor(since_s) <= second < until_s:
+                        own = found[version, second // step_s * step_s].setdefault(
+                            metric.name, {"n": 0, "sum": 0.0}
+                        )
+                        own["n"] += outcome.rewarded
+                        own["sum"] += outcome.total
+        return dict(found)
+
+    def account(self, request_id: str, *, now_s: float) -> Account | None:
+        """Return what is known of a request; None if neither the gateway nor the product has named it."""
+        with self._engine.connect() as connection:
+            exposed = queries.known_requests(connection, {request_id}).get(request_id)
+            query = sa.select(tables.events).where(tables.events.c.request_id == request_id)
+            order = (tables.events.c.received_at_s, tables.events.c.metric, tables.events.c.event_id)
+            rows = connection.execute(query.order_by(*order).limit(MOST_EVENTS)).mappings().all()
+        known = exposed or next((row for row in rows if row["place"] is not None), None)
+        if known is None and not rows:
+            return None
+        return Account(
+            exposure=tables.exposure_of(known) if known else None,
+            receipts=tuple(self._receipt(row, now_s) for row in rows),
+        )
+
+    def waiting(self, *, now_s: float) -> dict[str, int]:
+        """Return how many events wait for their request, and of how many it never came: `pending` and `unknown`."""
+        table = tables.events
+        is_unknown = table.c.received_at_s <= now_s - UNKNOWN_AFTER_S
+        query = sa.select(is_unknown, sa.func.count()).where(table.c.place.is_(None)).group_by(is_unknown)
+        with self._engine.connect() as connection:
+            found = {bool(unknown): count for unknown, count in connection.execute(query)}
+        return {"pending": found.get(False, 0), "unknown": found.get(True, 0)}
+
+    def prune(self, *, now_s: float) -> None:
+        """Forget requests whose windows are over, and events of long ago; a little at a time, and not at every call.
+
+        Raises:
+            TransportError: If the database cannot be written now.
+        """
+        with self._lock:
+            if now_s - self._pruned_at_s < _PRUNE_EVERY_S:
+                return
+            self._pruned_at_s = now_s
+            kept_s = now_s - EVENTS_KEPT_S
+            with self._begun() as connection:
+                for handle in self._handles:
+                    windows = [self._metrics[key].window_s for key in self._followed if key[0] == handle]
+                    end_s = now_s - max(windows, default=0.0) - self._retention_s
+                    queries.forget_requests(connection, handle, before_s=end_s)
+                    queries.forget_counts(connection, handle, before_s=kept_s)
+                queries.forget_events(connection, before_s=kept_s)
+            self._counted.forget(before=math.floor(kept_s))
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise TransportError("the controller's database", f"nothing was stored: {error.orig}") from error
+
+    def _row(self, event: Event, exposed: Mapping[str, queries.Found], now_s: float) -> dict[str, Any]:
+        request = exposed.get(event.request_id)
+        names = ("request_id", "metric", "event_id", "value", "event_at_s")
+        row = {name: getattr(event, name) for name in names}
+        return {**row, "received_at_s": now_s, **self._known(request)}
+
+    def _known(self, request: queries.Found | None) -> dict[str, Any]:
+        """Return the columns that tell of an event's request, with the next place if it is known."""
+        if request is None:
+            return dict.fromkeys(("place", *tables.KNOWN_OF_REQUEST))
+        self._place += 1
+        return {"place": self._place, **{name: request[name] for name in tables.KNOWN_OF_REQUEST}}
+
+    def _attribute_waiting(
+        self, connection: Connection, exposed: Mapping[str, Mapping[str, Any]]
+    ) -> list[Reported]:
+        table = tables.events
+        attributed = []
+        for some in queries.chunks(sorted(exposed)):
+            query = sa.select(table).where(table.c.request_id.in_(some), table.c.place.is_(None))
+            for row in connection.execute(query.order_by(table.c.received_at_s)).mappings().all():
+                known = self._known(exposed[row["request_id"]])
+                key = [column == row[column.name] for column in table.primary_key]
+                connection.execute(sa.update(table).where(*key).values(**known))
+                attributed.append(tables.reported_of({**row, **known}))
+        self._name_metrics(connection, attributed)
+        return attributed
+
+    def _name_metrics(self, connection: Connection, reported: Iterable[Reported]) -> None:
+        """Remember metrics that nobody follows, so that their history can be found."""
+        seen = {(each.exposure.handle, each.event.metric) for each in reported}
+        for handle, name in sorted(seen - set(self._metrics)):
+            metric = Metric(name=name)
+            queries.define_metric(connection, handle, metric, is_followed=False)
+            self._metrics[handle, name] = metric
+
+    def _receipts(
+        self,
+        events: Sequence[Event],
+        stored: Mapping[queries.Key, queries.Found],
+        rows: Mapping[queries.Key, queries.Found],
+        now_s: float,
+    ) -> Iterator[Receipt]:
+        told = set(stored)
+        for event in events:
+            receipt = self._receipt(rows.get(event.key) or stored[event.key], now_s)
+            yield replace(receipt, status="duplicate") if event.key in told else receipt
+            told.add(event.key)
+
+    def _receipt(self, row: queries.Found, now_s: float) -> Receipt:
+        return Receipt(
+            event=tables.event_of(row),
+            status=self._status(row, now_s),
+            exposure=None if row["place"] is None else tables.exposure_of(row),
+            received_at_s=row["received_at_s"],
+        )
+
+    def _status(self, row: queries.Found, now_s: float) -> Status:
+        if row["place"] is None:
+            return "unknown" if row["received_at_s"] <= now_s - UNKNOWN_AFTER_S else "pending"
+        metric = self.metric(row["handle"], row["metric"])
+        return "attributed" if metric.takes(row["event_at_s"] - row["at_s"]) else "late"
+
+
+def _check(events: Sequence[Event], now_s: float) -> None:
+    if not 1 <= len(events) <= MOST_EVENTS:
+        fault = f"takes 1 to {MOST_EVENTS:,} events at once, got {len(events):,}; send them in several calls"
+        raise InvalidSpecError((fault,), "feedback")
+    several = len(events) > 1
+    faults = tuple(
+        f"event {number}: {fault}" if several else fault
+        for number, event in enumerate(events, 1)
+        for fault in event_faults(event, now_s)
+    )
+    if faults:
+        raise InvalidSpecError(faults, "feedback")
