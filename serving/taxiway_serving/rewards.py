@@ -7,7 +7,7 @@ rewards. Values are in `feedback.py`; what is stored, and counted bit by bit, in
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from taxiway_serving.feedback import Event, Exposure, How, Metric, Reported, joins
@@ -15,6 +15,7 @@ from taxiway_serving.statistics.delays import Mode, credited
 
 MOST_DELAYS: Final = 2000
 _DELAYS_PER_SECOND: Final = 8
+_DELAYS_PER_HOUR: Final = 500
 
 Cell = tuple[int, int]
 """A version, and the second in which exposures of it were opened."""
@@ -155,6 +156,25 @@ def rewards_of(
     }
 
 
+def merged(
+    counts: Mapping[Cell, int], outcomes: Mapping[Cell, Outcome], second: int
+) -> tuple[dict[Cell, int], dict[Cell, Outcome]]:
+    """Return cells as one for each version, in a second: what is over need not be told apart any more."""
+    total: Counter[Cell] = Counter()
+    own: dict[Cell, list[Outcome]] = {}
+    for (version, _), count in counts.items():
+        total[version, second] += count
+    for (version, _), outcome in sorted(outcomes.items(), key=lambda item: item[0]):
+        own.setdefault((version, second), []).append(outcome)
+    return dict(total), {cell: _sum(parts) for cell, parts in own.items()}
+
+
+def with_late(outcome: Outcome | None) -> Outcome:
+    """Return an outcome with one more event that did not count."""
+    known = outcome or NO_OUTCOME
+    return replace(known, late=known.late + 1)
+
+
 def summarise(
     exposures: Iterable[Exposure],
     events: Iterable[Event],
@@ -199,6 +219,19 @@ def summarise(
 def percentile(ascending: Sequence[float], rank: float) -> float | None:
     """Return the value below which a part of them lie, by nearest rank; None of nothing."""
     return ascending[min(len(ascending) - 1, math.ceil(rank * len(ascending)) - 1)] if ascending else None
+
+
+def _sum(parts: Sequence[Outcome]) -> Outcome:
+    seen = [part.last_at_s for part in parts if part.last_at_s is not None]
+    return Outcome(
+        rewarded=sum(part.rewarded for part in parts),
+        successes=sum(part.successes for part in parts),
+        total=math.fsum(part.total for part in parts),
+        squares=math.fsum(part.squares for part in parts),
+        late=sum(part.late for part in parts),
+        last_at_s=max(seen, default=None),
+        delays_s=_thinned(sorted(delay for part in parts for delay in part.delays_s), _DELAYS_PER_HOUR),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ class ServingSettings:
         tick_s: Seconds between two looks of the controller at the world (TAXIWAY_TICK_S, default 0.5, above 0).
         feedback_retention_s: Seconds that a request is remembered after its feedback window, so that what comes then
             is known to be late (TAXIWAY_FEEDBACK_RETENTION_S, default 3600, above 0).
+        metric_sources_file: JSON file with the addresses of Prometheus and SQL sources that rollouts may name
+            (TAXIWAY_METRIC_SOURCES_FILE, default home/metric_sources.json, which need not exist).
     """
 
     home: Path
@@ -53,6 +55,7 @@ class ServingSettings:
     envoy_admin_port: int = 8581
     tick_s: float = 0.5
     feedback_retention_s: float = 3600.0
+    metric_sources_file: Path | None = None
 
     @classmethod
     def under(
@@ -75,6 +78,7 @@ class ServingSettings:
             envoy_port=envoy_port,
             envoy_admin_port=envoy_admin_port,
             tick_s=tick_s,
+            metric_sources_file=home / "metric_sources.json",
         )
 
     @classmethod
@@ -101,6 +105,9 @@ class ServingSettings:
             envoy_admin_port=_port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
             tick_s=_seconds(env, names.ENV_TICK_S, 0.5, faults),
             feedback_retention_s=_seconds(env, names.ENV_FEEDBACK_RETENTION_S, 3600.0, faults),
+            metric_sources_file=Path(env.get(names.ENV_METRIC_SOURCES_FILE) or home / "metric_sources.json")
+            .expanduser()
+            .absolute(),
         )
         if faults:
             raise InvalidSpecError(tuple(faults), "settings")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.senses import NoSenses, Senses
 from taxiway_serving.controller.tick import Reconciler
 from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.ledger.sql import SqlStore
@@ -41,6 +42,7 @@ class Plane:
         )
         self.fails: Fails = _never
         self.requests = 0
+        self.senses: Senses = NoSenses()
         self.was_bad_from_its_first_request = False
         self.store = SqlStore(f"sqlite:///{home / 'controller.db'}")
         self.restart()
@@ -60,6 +62,7 @@ class Plane:
             router=self.router,
             source=self.source,
             clock=lambda: self.now_s,
+            senses=self.senses,
         )
         self.commands = Commands(
             store=self.store, lock=self.reconciler.lock, home=self.home, clock=lambda: self.now_s

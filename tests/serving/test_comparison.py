@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.evidence.comparison import Comparison, Criterion, Findings, Response, findings, match
+from taxiway_serving.evidence.comparison import Comparison, Findings, findings
+from taxiway_serving.evidence.matching import Criterion, Response, match
 from taxiway_serving.statistics.betting import paired_terms
 from taxiway_serving.statistics.label import HARM_RATIOS, log_mean_exp
 
@@ -199,9 +200,9 @@ def test_users_function_decides_about_successful_answers_alone() -> None:
     assert seen == [(1, 4), (1, 3)]
 
 
-def evidence(pairs: Iterable[tuple[Response, Response, Response]]) -> float:
+def evidence(answers: Iterable[tuple[Response, Response, Response]]) -> float:
     """Return the log evidence that the candidate differs more than stable does from itself."""
-    found = [findings(*three, WHOLE) for three in pairs]
+    found = [findings(*three, WHOLE) for three in answers]
     ours = sum(each.candidate_differs and not each.noise_differs for each in found)
     noise = sum(each.noise_differs and not each.candidate_differs for each in found)
     return log_mean_exp(paired_terms(ours, noise, HARM_RATIOS))
@@ -265,17 +266,33 @@ def test_criterion_that_is_wrong_is_refused(value: dict[str, Any], fault: str) -
         Criterion.from_json(value)
 
 
+def compared(**found: Any) -> Comparison:
+    who: dict[str, Any] = {"handle": "digits", "request_id": "8e3a", "unit": "user:ada"}
+    return Comparison(at_s=1.5, stable=1, candidate=2, **who, **found)
+
+
+@pytest.mark.parametrize(
+    ("found", "counted"),
+    [
+        ({"candidate_differs": True}, "only_candidate"),
+        ({"noise_differs": True}, "only_noise"),
+        ({"candidate_differs": True, "noise_differs": True}, ""),
+        ({"failed": ("candidate",)}, "only_candidate_failed"),
+        ({"failed": ("again",)}, "only_noise_failed"),
+        ({"failed": ("stable",)}, ""),
+        ({"failed": ("again", "candidate")}, ""),
+        ({"failed": ("comparison",)}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_comparison_counts_for_one_side_of_a_pair_or_for_none(found: dict[str, Any], counted: str) -> None:
+    sides = ("only_candidate", "only_noise", "only_candidate_failed", "only_noise_failed")
+    assert [side for side in sides if getattr(compared(**found), side)] == [counted] * bool(counted)
+
+
 def test_criterion_and_comparison_survive_json() -> None:
     assert Criterion.from_json(json.loads(json.dumps(LABEL.to_json()))) == LABEL
-    comparison = Comparison(
-        at_s=1.5,
-        handle="digits",
-        request_id="8e3a",
-        unit="user:ada",
-        stable=1,
-        candidate=2,
-        candidate_differs=True,
-        ms={"stable": 1.0, "again": 2.0, "candidate": 3.0},
-        detail="/label: 7 or 1",
-    )
+    times = {"stable": 1.0, "again": 2.0, "candidate": 3.0}
+    comparison = compared(candidate_differs=True, ms=times, detail="/label: 7 or 1")
     assert Comparison.from_json(json.loads(json.dumps(comparison.to_json()))) == comparison

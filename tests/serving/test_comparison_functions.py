@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.evidence.comparison import Response
+from taxiway_serving.evidence.matching import Response
 from taxiway_serving.shadow import functions
 
 CODE = """

@@ -10,7 +10,8 @@ import uvicorn
 
 from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
-from taxiway_serving.controller.main import ensure_token, only_controller_of
+from taxiway_serving.controller.main import only_controller_of
+from taxiway_serving.controller.roles import ensure_token
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
@@ -58,19 +58,7 @@ class VariantBody(BaseModel):
     environment: dict[str, str] = {}
     ready_deadline_s: float = 60.0
     max_rps: float | None = None
-
-
-class RolloutBody(BaseModel):
-    """A rollout to begin; see `RolloutSpec` for what each field means."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: str
-    version: int
-    strategy: dict[str, Any] | str = "canary"
-    availability: float | None = None
-    alpha: float | None = None
-    shield: bool | None = None
-    warm_s: float | None = None
+    contract: Path | None = None
 
 
 class UndoBody(BaseModel):
@@ -212,9 +200,9 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
     viewer, operator = (Depends(allowed(parts.tokens, right)) for right in (Right.READ, Right.ACT))
 
     @app.post("/v1/endpoints/{handle}/rollouts")
-    def start(handle: str, body: RolloutBody, who: str = operator) -> dict[str, Any]:
+    def start(handle: str, body: Annotated[dict[str, Any], Body()], who: str = operator) -> dict[str, Any]:
         """Begin a rollout; the same id again returns the one that runs."""
-        spec = spec_from_json({**body.model_dump(exclude_none=True), "handle": handle, "actor": who})
+        spec = spec_from_json({**body, "handle": handle, "actor": who})
         return views.rollout_view(parts.commands.start(spec), parts.clock())
 
     @app.get("/v1/endpoints/{handle}/rollouts/{rollout_id}")

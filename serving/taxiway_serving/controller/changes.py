@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from taxiway_serving.controller.events import deliveries_of
 from taxiway_serving.controller.ordering import endpoint_after, retirements
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant
@@ -28,6 +29,7 @@ def merged(changes: Iterable[Change]) -> Change:
             marks=(*whole.marks, *change.marks),
             forgotten=(*whole.forgotten, *change.forgotten),
             cursor=change.cursor if change.cursor is not None else whole.cursor,
+            deliveries=(*whole.deliveries, *change.deliveries),
         )
     return whole
 
@@ -71,7 +73,8 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
     }
     note = _note(now_s, spec.handle, "rollout", spec.actor, state.reason, body)
     endpoints = (endpoint_after(endpoint, after),) if state.status is not Status.ENDED else ()
-    return Change(endpoints=endpoints, rollouts=(after,), notes=(note,))
+    told = deliveries_of(rollout, after, now_s)
+    return Change(endpoints=endpoints, rollouts=(after,), notes=(note,), deliveries=told)
 
 
 def changed(
@@ -81,14 +84,16 @@ def changed(
     handle, after = rollout.spec.handle, replace(rollout, state=state)
     body = {"rollout": rollout.spec.id, "verb": verb, "state": state.to_json()}
     notes = (_note(now_s, handle, "verb", actor, state.reason, body),)
+    told = deliveries_of(rollout, after, now_s)
     if rollout.state.status is Status.QUEUED:
-        return Change(rollouts=(after,), notes=notes)
+        return Change(rollouts=(after,), notes=notes, deliveries=told)
     before = fleet.endpoint(handle) or Endpoint(handle=handle)
     return Change(
         endpoints=(endpoint_after(before, after),),
         variants=retired(fleet, after, now_s),
         rollouts=(after,),
         notes=notes,
+        deliveries=told,
         forgotten=(rollout.spec.id,) if state.status is Status.ENDED else (),
     )
 

@@ -263,8 +263,11 @@ def _same(known: Rollout, spec: RolloutSpec) -> Rollout:
 
 def _check_files(spec: VariantSpec, home: Path) -> None:
     faults = []
-    for name in ("bento_dir", "model_dir", "python"):
-        path = Path(getattr(spec, name))
+    named = {name: getattr(spec, name) for name in ("bento_dir", "model_dir", "python", "contract")}
+    for name, value in named.items():
+        if value is None:
+            continue
+        path = Path(value)
         if ".." in path.parts or not path.is_relative_to(home):
             faults.append(
                 f"{name}: {path} lies outside the controller's home {home}; it runs nothing from elsewhere"

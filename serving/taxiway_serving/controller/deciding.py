@@ -9,6 +9,7 @@ from typing import Any
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.controller.changes import begun, merged, retired
+from taxiway_serving.controller.events import deliveries_of
 from taxiway_serving.controller.looking import World
 from taxiway_serving.controller.ordering import endpoint_after, is_older, located, may_leave, table_of
 from taxiway_serving.controller.senses import Sensed, Senses
@@ -95,7 +96,7 @@ class Decider:
     ) -> Judged:
         counted = self._count(world, rollout)
         route = wanted.route(rollout.spec.handle)
-        seen = self._observation(fleet, world, rollout, counted, self._senses.sense(rollout, now_s))
+        seen = self._observation(fleet, world, rollout, counted, self._senses.sense(rollout, fleet, now_s))
         seen = replace(
             seen,
             applied=_applied(fleet, world, rollout.spec.handle, route.side_routes if route else None),
@@ -128,7 +129,7 @@ class Decider:
             candidates={version: self._health(fleet, world, handle, version) for version in versions},
             applied=Answer.UNKNOWN,
             evidence=world.evidence,
-            counts={**counted.counts, **sensed.counts},
+            counts=counted.counts,
             values=sensed.values,
             measured=sensed.measured,
             assigned=counted.assigned,
@@ -211,6 +212,9 @@ class Decider:
             notes=tuple(notes),
             marks=marks,
             forgotten=(spec.id,) if after.state.status is Status.ENDED else (),
+            deliveries=deliveries_of(
+                judged.before, after, now_s, verdict=judged.decision.verdict, seen=judged.seen
+            ),
         )
 
     def _closed(self, endpoint: Endpoint, rollout: Rollout, counted: Tally) -> Endpoint:

@@ -2,29 +2,32 @@
 
 import fcntl
 import logging
-import os
-import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.reverifying import Reverifier
+from taxiway_serving.controller.roles import ensure_tokens
+from taxiway_serving.controller.sensing import Sensing
+from taxiway_serving.controller.shadowing import Shadowing
 from taxiway_serving.controller.tick import Reconciler
-from taxiway_serving.errors import ConflictError, InvalidSpecError
+from taxiway_serving.errors import ConflictError
 from taxiway_serving.evidence.access_log import AttemptLog
+from taxiway_serving.evidence.queries import Queries, Sources
+from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
+from taxiway_serving.ledger.timeline import SqlTimeline
 from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.rotation import LogRotation
 from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.settings import ServingSettings
-
-TOKEN_LENGTH = 32
+from taxiway_serving.shadow.comparator import Comparator, comparing
 
 log = logging.getLogger(__name__)
 
@@ -32,66 +35,65 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Run the controller until SIGTERM or SIGINT. Variants and Envoy go on without it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = ServingSettings.from_environment()
     settings.home.mkdir(parents=True, exist_ok=True)
-    with only_controller_of(settings.home):
-        parts = wire(settings)
+    with only_controller_of(settings.home), comparing(settings.home) as comparator:
+        parts, sensing = wire(settings, comparator)
         app = create_app(parts, lifespan=lambda: ticking(parts.reconciler, settings.tick_s))
-        uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+        try:
+            uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+        finally:
+            sensing.close()
 
 
-def wire(settings: ServingSettings) -> Parts:
-    """Return the controller's parts, over the real runtime, router, evidence and store."""
+def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sensing]:
+    """Return the controller's parts over the real runtime, router, evidence and store; the caller closes the senses."""
     store = SqlStore(settings.database_url)
     runtime = ProcessRuntime(settings.home)
+    shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
+    sensing = sense(settings, shadowing)
     reconciler = Reconciler(
         store=store,
         runtime=runtime,
         router=EnvoyRouter(settings),
         source=AttemptLog(settings.attempt_log),
         clock=time.time,
-        chores={"rotation of the access logs": LogRotation(settings).look},
+        senses=sensing,
+        mirror_to=shadowing.address,
+        chores={
+            "rotation of the access logs": LogRotation(settings).look,
+            "old feedback": lambda: sensing.rewards.prune(now_s=time.time()),
+            "old timelines": lambda: sensing.timeline.tidy(now_s=time.time()),
+        },
     )
     commands = Commands(store=store, lock=reconciler.lock, home=settings.home, clock=time.time)
-    return Parts(
+    tokens = ensure_tokens(settings.token_file)
+    parts = Parts(
         store=store,
         commands=commands,
         reconciler=reconciler,
         runtime=runtime,
-        token=ensure_token(settings.token_file),
+        token=tokens.operator,
+        viewer_token=tokens.viewer,
+        reporter_token=tokens.reporter,
         gateway_url=settings.gateway_url,
+        rewards=sensing.rewards,
+        timeline=sensing.timeline,
     )
+    return parts, sensing
 
 
-def ensure_token(path: Path) -> str:
-    """Return the token that callers must show; make one, readable by its owner alone, where there is none.
-
-    Raises:
-        InvalidSpecError: If the file holds no token: with an empty one, everybody would be let in.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _write_token(path)
-    token = path.read_text().strip()
-    if len(token) < TOKEN_LENGTH:
-        fault = f"{path} holds {len(token)} characters, {TOKEN_LENGTH} are needed; remove it, and a new one is made"
-        raise InvalidSpecError((fault,), "token")
-    return token
-
-
-def _write_token(path: Path) -> None:
-    """Write a token beside its place, and link it there: whoever is first wins, and nobody sees half of it."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(TOKEN_LENGTH))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
+def sense(settings: ServingSettings, shadowing: Shadowing | None = None) -> Sensing:
+    """Return the senses of a controller; the caller closes them."""
+    return Sensing(
+        rewards=SqlRewards(settings.database_url, retention_s=settings.feedback_retention_s),
+        timeline=SqlTimeline(settings.database_url),
+        shadowing=shadowing,
+        reverifier=Reverifier(settings.gateway_url),
+        queries=Queries(Sources.from_file(settings.metric_sources_file)),
+    )
 
 
 @contextmanager

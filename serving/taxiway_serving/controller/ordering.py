@@ -4,21 +4,27 @@ In: cluster, healthy, weight. Out: weight 0, drained, cluster, process. A varian
 is sent to it, and its process ends only when a table without it was read back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taxiway_serving.answers import Answer
+from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import PROMOTIONS, RolloutState, Status
 from taxiway_serving.routing.router import Backend, Route, Table
-from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror
+from taxiway_serving.routing.side_routes import MAX_MEMBERS, HeaderRoute, Members, Mirror, can_stay
 from taxiway_serving.runtimes.runtime import VariantState
-from taxiway_serving.split import Split
+from taxiway_serving.split import TOTAL_PARTS, Split
 
 States = Mapping[VariantId, VariantState]
+OnFault = Callable[[str, Exception], None]
+
+
+def _nobody(_what: str, _fault: Exception) -> None:
+    """Tell nobody."""
 
 
 def wanted_split(spec: RolloutSpec, state: RolloutState) -> Split | None:
@@ -30,7 +36,16 @@ def wanted_split(spec: RolloutSpec, state: RolloutState) -> Split | None:
     if state.is_closed:
         # Who has met the candidate is listed by name; for everybody else there is stable alone.
         return Split.whole(state.stable)
-    return Split.of(state.stable, state.weights)
+    return Split.of(state.stable, _fitting(state.weights))
+
+
+def _fitting(weights: Mapping[int, float]) -> Mapping[int, float]:
+    """Return weights that fit in the whole: rounded one by one, many candidates may come out a little above it."""
+    excess = sum(round(pct * 100) for pct in weights.values()) - TOTAL_PARTS
+    if excess <= 0:
+        return weights
+    largest = max(weights, key=lambda version: weights[version])
+    return {**weights, largest: weights[largest] - excess / 100}
 
 
 def promoted_version(spec: RolloutSpec, state: RolloutState) -> int | None:
@@ -74,19 +89,41 @@ def is_older(seen: VariantState, wanted: Variant) -> bool:
     return seen.since_s < wanted.asked_at_s
 
 
-def table_of(fleet: Fleet, states: States, mirror_to: tuple[str, int] | None = None) -> Table:
+def table_of(
+    fleet: Fleet,
+    states: States,
+    mirror_to: tuple[str, int] | None = None,
+    *,
+    on_fault: OnFault = _nobody,
+) -> Table:
     """Return the whole routing table that the desired state asks for.
+
+    A variant is in it from its first address until it leaves, also while it restarts: its cluster then is unhealthy,
+    and the gateway fails over, where a missing cluster would be an error. One handle's mistake is that handle's: what
+    goes beside its split is left out first, and only then its route.
 
     Args:
         fleet: The desired state.
         states: What the runtime sees.
         mirror_to: Host and port of the comparator; None while there is none, and nothing is mirrored.
-
-    A variant is in it from its first address until it leaves, also while it restarts: its cluster then is unhealthy,
-    and the gateway fails over, where a missing cluster would be an error.
+        on_fault: Is told of each handle whose route could not be made as it was asked for.
     """
-    routes = (_route(endpoint, fleet, states, mirror_to) for endpoint in fleet.endpoints)
+    routes = (_sound_route(endpoint, fleet, states, mirror_to, on_fault) for endpoint in fleet.endpoints)
     return Table(routes=tuple(route for route in routes if route))
+
+
+def _sound_route(
+    endpoint: Endpoint, fleet: Fleet, states: States, mirror_to: tuple[str, int] | None, on_fault: OnFault
+) -> Route | None:
+    try:
+        return _route(endpoint, fleet, states, mirror_to)
+    except InvalidSpecError as fault:
+        on_fault(f"route of {endpoint.handle}", fault)
+    try:
+        bare = replace(endpoint, header=None, mirror_pct=0.0, closed={})
+        return _route(bare, fleet, states, mirror_to)
+    except InvalidSpecError:
+        return None
 
 
 def _route(
@@ -95,17 +132,23 @@ def _route(
     present = [v for v in fleet.variants if v.handle == endpoint.handle and v.wish is Wish.RUNNING and v.port]
     if not present:
         return None
-    limits = [variant.spec.get("max_rps") for variant in present]
     return Route(
         handle=endpoint.handle,
         split=endpoint.split,
         backends=tuple(_backend(variant, states) for variant in present),
         shield=endpoint.shield,
-        rate_limit_rps=None if None in limits else max(limit for limit in limits if limit),
+        rate_limit_rps=_limit_rps(present),
         headers=_headers(endpoint, [variant.version for variant in present]),
         mirror=_mirror(endpoint, mirror_to),
-        members=_members(endpoint),
+        members=_members(endpoint, [variant.version for variant in present]),
     )
+
+
+def _limit_rps(present: Sequence[Variant]) -> float | None:
+    """Return the most generous limit of those present; a version without one lifts it."""
+    limits = [variant.spec.get("max_rps") for variant in present]
+    known = [float(limit) for limit in limits if limit]
+    return max(known) if known and None not in limits else None
 
 
 def _headers(endpoint: Endpoint, present: list[int]) -> tuple[HeaderRoute, ...]:
@@ -125,10 +168,14 @@ def _mirror(endpoint: Endpoint, mirror_to: tuple[str, int] | None) -> Mirror | N
     return Mirror(host=mirror_to[0], port=mirror_to[1], sample_pct=endpoint.mirror_pct)
 
 
-def _members(endpoint: Endpoint) -> Members | None:
-    """Return who keeps the candidate behind a closed door. Only strategies of one candidate close one."""
+def _members(endpoint: Endpoint, present: list[int]) -> Members | None:
+    """Return who keeps the candidate behind a closed door. Only strategies of one candidate close one.
+
+    Users who came in while the door was being closed may be more than the gateway can list: the rest meets stable.
+    """
     for version, units in endpoint.closed.items():
-        return Members.of(version, units)
+        known = [unit for unit in units if can_stay(unit)]
+        return Members.of(version, known[:MAX_MEMBERS]) if version in present else None
     return None
 
 

@@ -1,24 +1,22 @@
 """What a rollout is judged by beside the access log: rewards, queries, mirrored answers, contracts proven again.
 
-The Protocol and its value are here, and the form that has none of them.
+The Protocol and its value are here, and the form that has none of them; `sensing.py` holds the real one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.controller.looking import World
 from taxiway_serving.ledger.store import Fleet, Rollout
 from taxiway_serving.rollout.observation import Compared, Rewards, Value
-from taxiway_serving.statistics.label import Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensed:
     """What was learned about one rollout since the last look; the fields are those of `Observation`."""
 
-    counts: Mapping[str, Counts] = field(default_factory=dict)
     values: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     rewards: Mapping[int, Rewards] = field(default_factory=dict)
@@ -31,21 +29,28 @@ class Sensed:
 class Senses(Protocol):
     """Asks whoever knows. It never waits: what takes time is asked in the background, and answered at a later look."""
 
-    def take(self, attempts: Sequence[Attempt], fleet: Fleet) -> None:
-        """Keep what is new in the access log, durably, before the cursor moves on."""
+    def take(self, world: World, now_s: float) -> None:
+        """Keep what is new in the world, durably, before the cursor moves on."""
         ...
 
-    def sense(self, rollout: Rollout, now_s: float) -> Sensed:
+    def sense(self, rollout: Rollout, fleet: Fleet, now_s: float) -> Sensed:
         """Return what was learned about a rollout since its cursors."""
+        ...
+
+    def follow(self, fleet: Fleet, world: World) -> None:
+        """Do what the rollouts that run now ask for, so that there is something to learn."""
         ...
 
 
 class NoSenses:
     """Knows nothing but the access log. A `Senses`."""
 
-    def take(self, attempts: Sequence[Attempt], fleet: Fleet) -> None:
+    def take(self, world: World, now_s: float) -> None:
         """Keep nothing."""
 
-    def sense(self, rollout: Rollout, now_s: float) -> Sensed:
+    def sense(self, rollout: Rollout, fleet: Fleet, now_s: float) -> Sensed:
         """Return nothing."""
         return Sensed()
+
+    def follow(self, fleet: Fleet, world: World) -> None:
+        """Do nothing."""

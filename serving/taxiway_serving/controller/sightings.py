@@ -1,7 +1,9 @@
 """From attempts in the access log to exposures for rewards and to requests for the timeline. Pure."""
 
-from collections import defaultdict, deque
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 from taxiway_serving.controller.tally import is_bad
 from taxiway_serving.evidence.source import Attempt
@@ -10,31 +12,34 @@ from taxiway_serving.names import Via
 from taxiway_serving.split import TOTAL_PARTS, Split
 from taxiway_serving.timeline import Served
 
-_SPLITS_KEPT = 50
+_SPLITS_KEPT = 5000
 
 
 class Shares:
     """Remembers the splits of late, so that a request finds the one that it was made under."""
 
     def __init__(self) -> None:
-        self._splits: dict[str, deque[tuple[float, Split]]] = defaultdict(lambda: deque(maxlen=_SPLITS_KEPT))
+        self._since_s: dict[str, list[float]] = defaultdict(list)
+        self._splits: dict[str, list[Split]] = defaultdict(list)
 
     def note(self, splits: Mapping[str, Split | None], *, now_s: float) -> None:
         """Remember the splits that were read back just now."""
         for handle, split in splits.items():
-            known = self._splits[handle]
-            if split is not None and (not known or known[-1][1] != split):
-                known.append((now_s, split))
+            times, known = self._since_s[handle], self._splits[handle]
+            if split is not None and (not known or known[-1] != split):
+                times.append(now_s)
+                known.append(split)
+                del times[:-_SPLITS_KEPT], known[:-_SPLITS_KEPT]
 
     def share(self, handle: str, version: int, at_s: float) -> float | None:
         """Return the share that a version had at a time, in (0, 1]; None if no split is known that gave it any.
 
         A change is read back a moment after it took effect: a version that had nothing yet has what came next.
         """
-        known = [*self._splits[handle]]
-        before = [split for seen_s, split in reversed(known) if seen_s <= at_s]
-        after = [split for seen_s, split in known if seen_s > at_s]
-        given = (split.parts.get(version, 0) for split in (*before[:1], *after, *before[1:]))
+        known = self._splits[handle]
+        then = max(0, bisect_right(self._since_s[handle], at_s) - 1)
+        places = chain(range(then, len(known)), range(then - 1, -1, -1))
+        given = (known[place].parts.get(version, 0) for place in places)
         return next((parts / TOTAL_PARTS for parts in given if parts > 0), None)
 
 

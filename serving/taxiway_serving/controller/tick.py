@@ -75,7 +75,7 @@ class Reconciler:
         """Look at the world once, decide, store the decision, and act on it."""
         fleet = self._store.fleet()
         self.world = self._lookout.look(fleet)
-        self._senses.take(self.world.attempts, fleet)
+        self._senses.take(self.world, self._clock())
         with self.lock:
             now_s = self._clock()
             fleet = self._store.fleet()
@@ -115,6 +115,7 @@ class Reconciler:
         # One at a time: while a process is waited for, no guard looks.
         for variant in [each for each in fleet.variants if each.wish is Wish.LEAVING][:1]:
             self._guarded(f"stop of {variant.handle}/{variant.version}", partial(self._stop, variant, fleet))
+        self._guarded("shadow comparisons", partial(self._senses.follow, fleet, self.world))
         for what, chore in self._chores.items():
             self._guarded(what, chore)
 

@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Final, Protocol
 
 from taxiway_serving.answers import Answer
@@ -17,7 +18,7 @@ from taxiway_serving.evidence.contract import Contract, Example, read_contract
 from taxiway_serving.evidence.load import Client, Outcome, Reply, offer, quantile
 from taxiway_serving.names import HEADER_HANDLE, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 
-__all__ = ["Check", "Contract", "Report", "Sla", "read_contract", "verify"]
+__all__ = ["Check", "Contract", "Report", "Sla", "contract_holds", "read_contract", "verify"]
 
 GATEWAY_HEADERS: Final = (HEADER_HANDLE, HEADER_VERSION, HEADER_MODEL, HEADER_REQUEST_ID)
 OVERLOAD_FACTOR: Final = 3
@@ -130,15 +131,59 @@ def verify(
         return Report(url=url, checks=pool.submit(asyncio.run, run()).result())
 
 
+def contract_holds(url: str, contract: Contract, *, headers: Mapping[str, str] = _NO_HEADERS) -> Check:
+    """Ask an endpoint the contract's own requests and report whether its answers still keep it. Costs a few requests.
+
+    No answer, a server error or a refusal for want of room is unknown: whether a version fails is for the guards, which
+    see its live traffic; here is asked whether what it answers is right.
+
+    Args:
+        url: As of `verify`.
+        contract: As of `verify`.
+        headers: As of `verify`.
+    """
+    probe = _Probe(contract, _AnySpeed(), headers, frozenset())
+
+    async def run() -> Check:
+        async with Client(url, headers=headers) as client:
+            return await probe.contract_still_kept(client)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, run()).result()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnySpeed:
+    """Promises nothing about speed."""
+
+    p99_ms: float = inf
+    rate_rps: float = 1.0
+
+
 class _Probe:
     """The four checks of one endpoint."""
 
     def __init__(
-        self, contract: Contract, sla: Sla, headers: Mapping[str, str], required_headers: frozenset[str]
+        self,
+        contract: Contract,
+        sla: Sla,
+        headers: Mapping[str, str],
+        required_headers: frozenset[str],
     ) -> None:
         self.contract, self.sla = contract, sla
         self.pinned, self.required_headers = headers.get(HEADER_VERSION), required_headers
         self.requests = tuple(example.request for example in contract.examples)
+
+    async def contract_still_kept(self, client: Client) -> Check:
+        faults: list[str] = []
+        unknown: list[str] = []
+        for example in self.contract.examples:
+            reply = await client.send(example.request)
+            is_silent = reply.status == 0 or reply.status in REFUSALS or reply.status >= 500
+            told = [f"{example.request.name}: {fault}" for fault in self.answer_faults(example, reply)]
+            (unknown if is_silent else faults).extend(told)
+        check = _judged("contract", [*faults, *unknown], "the contract still holds", {"faults": faults})
+        return check if faults or not unknown else replace(check, answer=Answer.UNKNOWN)
 
     async def contract_kept(self, client: Client) -> Check:
         faults = []

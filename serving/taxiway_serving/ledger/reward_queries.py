@@ -108,6 +108,34 @@ def in_window(table: sa.FromClause, metric: Metric, since_s: float) -> tuple[sa.
     return delay_s >= -SKEW_S, delay_s <= metric.window_s, table.c.at_s >= since_s
 
 
+def sums_by_cell(
+    handle: str, metric: Metric, *, since_s: float, until_s: float, step_s: int
+) -> sa.Select[Any]:
+    """Return what selects (version, beginning of the cell, exposures with a value, their sum)."""
+    table = events.c
+    value: Mapping[str, sa.ColumnElement[float]] = {
+        "first": table.value,
+        "max": sa.func.max(table.value),
+        "sum": sa.func.sum(table.value),
+    }
+    # With min() beside it, SQLite takes a bare column from the row that has the minimum.
+    exposure = (
+        sa.select(
+            table.version.label("version"),
+            (sa.cast(table.opened_at_s, sa.Integer).op("/")(step_s).op("*")(step_s)).label("at_s"),
+            value[metric.how].label("value"),
+            sa.func.min(table.event_at_s),
+        )
+        .where(table.handle == handle, table.metric == metric.name, *in_window(events, metric, 0.0))
+        .where(table.opened_at_s >= since_s, table.opened_at_s < until_s)
+        .group_by(table.opening)
+        .subquery()
+    )
+    of = exposure.c
+    totals = (sa.func.count(), sa.func.sum(of.value))
+    return sa.select(of.version, of.at_s, *totals).group_by(of.version, of.at_s)
+
+
 def define_metric(connection: Connection, handle: str, metric: Metric, *, is_followed: bool) -> None:
     """Store how a handle counts a metric."""
     row = {"window_s": metric.window_s, "how": metric.how, "is_followed": is_followed}

@@ -139,7 +139,9 @@ class SqlRewards:
         Raises:
             TransportError: If the database cannot be written now; nothing of it is stored.
         """
-        given = {exposure.request_id: exposure for exposure in reversed([*exposures])}
+        given: dict[str, Exposure] = {}
+        for exposure in exposures:
+            given.setdefault(exposure.request_id, exposure)
         if not given:
             return 0
         with self._lock:
@@ -181,7 +183,10 @@ class SqlRewards:
                 if found:
                     next_step = "nothing of this call was stored; give another event an event_id of its own"
                     raise ConflictError("feedback", "; ".join(found), next_step)
-                fresh = {event.key: event for event in reversed(events) if event.key not in stored}
+                fresh: dict[queries.Key, Event] = {}
+                for event in events:
+                    if event.key not in stored:
+                        fresh.setdefault(event.key, event)
                 exposed = queries.known_requests(connection, {event.request_id for event in fresh.values()})
                 rows = {key: self._row(event, exposed, now_s) for key, event in fresh.items()}
                 if rows:
@@ -204,14 +209,8 @@ class SqlRewards:
             now_s: The time.
         """
         with self._lock, self._engine.connect() as connection:
-            return rewards_of(
-                self._counted.exposures(connection, handle, since_s),
-                self._counted.outcomes(connection, handle, metric, since_s),
-                metric,
-                versions=versions,
-                since_s=since_s,
-                now_s=now_s,
-            )
+            counts, outcomes = self._counted.cells(connection, handle, metric, since_s=since_s, now_s=now_s)
+        return rewards_of(counts, outcomes, metric, versions=versions, since_s=since_s, now_s=now_s)
 
     def values(
         self, handle: str, metric: Metric, *, after: int = 0, since_s: float = 0.0, limit: int = 10_000
@@ -261,16 +260,12 @@ class SqlRewards:
             By version and beginning of the cell: by metric, `n` exposures with a value and their `sum`.
         """
         found: dict[Cell, dict[str, dict[str, float]]] = defaultdict(dict)
-        with self._lock, self._engine.connect() as connection:
-            for metric in [metric for (name, _), metric in self._metrics.items() if name == handle]:
-                outcomes = self._counted.outcomes(connection, handle, metric, since_s)
-                for (version, second), outcome in outcomes.items():
-                    if outcome.rewarded and math.floor(since_s) <= second < until_s:
-                        own = found[version, second // step_s * step_s].setdefault(
-                            metric.name, {"n": 0, "sum": 0.0}
-                        )
-                        own["n"] += outcome.rewarded
-                        own["sum"] += outcome.total
+        metrics = [metric for (name, _), metric in [*self._metrics.items()] if name == handle]
+        with self._engine.connect() as connection:
+            for metric in metrics:
+                query = queries.sums_by_cell(handle, metric, since_s=since_s, until_s=until_s, step_s=step_s)
+                for version, at_s, count, total in connection.execute(query):
+                    found[version, at_s][metric.name] = {"n": count, "sum": total}
         return dict(found)
 
     def account(self, request_id: str, *, now_s: float) -> Account | None:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Row
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.chain import GENESIS, Entry, digest_of
 from taxiway_serving.ledger.engine import open_engine
+from taxiway_serving.ledger.outbox_sql import enqueue, make_tables
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
 from taxiway_serving.ledger.upgrade import rollout_from_first_schema
 from taxiway_serving.rollout.spec import spec_from_json
@@ -79,20 +80,23 @@ ATTEMPTS = "attempts"
 class SqlStore:
     """`Store` on one SQLite file, in WAL mode with full synchronisation."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, keeps_deliveries: bool = False) -> None:
         """Open the store and make its tables where they are missing.
 
         Args:
             url: SQLAlchemy address, `sqlite:///` and a path.
+            keeps_deliveries: Whether somebody empties the outbox; else it would only grow, and nothing is put in.
 
         Raises:
             InvalidSpecError: If it is another database, or tables of a newer Taxiway.
         """
+        self._keeps_deliveries = keeps_deliveries
         self._engine = open_engine(url)
         try:
             with self._engine.begin() as connection:
                 _check_schema(connection)
                 _meta.create_all(connection)
+                make_tables(connection)
         except BaseException:
             self.close()
             raise
@@ -130,6 +134,8 @@ class SqlStore:
             if change.cursor is not None:
                 _put(connection, _cursors, {"source": ATTEMPTS, "cursor": change.cursor})
             _append(connection, change.notes)
+            if self._keeps_deliveries:
+                enqueue(connection, change.deliveries)
 
     def rollout(self, rollout_id: str) -> Rollout | None:
         return self._one_rollout(sa.select(_rollouts.c.body).where(_rollouts.c.id == rollout_id))

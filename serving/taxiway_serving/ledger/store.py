@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from taxiway_serving.ledger.chain import Entry
+from taxiway_serving.ledger.outbox import Delivery
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import HeaderRoute, RolloutState, Status
 from taxiway_serving.rollout.steps import Step
@@ -95,6 +96,7 @@ class Change:
         marks: (rollout id, unit, version, metrics it was bad of) of units that are newly seen, or newly bad.
         forgotten: Ids of rollouts whose units need not be remembered any longer.
         cursor: How far the evidence was read that this change has taken in; None leaves it.
+        deliveries: What is to be told of it; a store without a webhook keeps none.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -104,6 +106,7 @@ class Change:
     marks: tuple[tuple[str, str, int, frozenset[str]], ...] = ()
     forgotten: tuple[str, ...] = ()
     cursor: str | None = None
+    deliveries: tuple[Delivery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

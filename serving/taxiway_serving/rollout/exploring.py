@@ -51,10 +51,11 @@ def explore(
         return Explored(state=state, reason=state.reason)
     if _is_silent(step, state, seen, now_s):
         reason = f"no reward for {step.silence_s:g} s: the split stays at its last good weights"
-        return Explored(state=state, reason=reason)
+        return Explored(state=replace(state, is_frozen=True), reason=reason)
     names = (*versions, state.stable) if state.stable else versions
     arms = aged(state, seen, names, half_life_s=step.half_life_s, dt_s=now_s - since_s)
     learned = replace(state, arms=arms, rewards={**state.rewards, **seen.rewards}, updated_at_s=now_s)
+    learned = replace(learned, is_frozen=False)
     return _weighed(step, learned, names, now_s)
 
 

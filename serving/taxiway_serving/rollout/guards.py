@@ -306,10 +306,10 @@ class Difference:
 
     def update(self, state: Terms, interval: Interval) -> Terms:
         seen = interval.compared
-        if not seen.samples and not seen.failed:
+        if not seen.samples:
             return state
-        terms = paired_terms(seen.only_candidate + seen.failed, seen.only_noise, HARM_RATIOS)
-        return (*_added(state[:-1], terms), state[-1] + seen.samples + seen.failed)
+        terms = paired_terms(seen.only_candidate, seen.only_noise, HARM_RATIOS)
+        return (*_added(state[:-1], terms), state[-1] + seen.samples)
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         units = round(state[-1])
@@ -335,11 +335,12 @@ class SameCertificate:
 
     def update(self, state: Terms, interval: Interval) -> Terms:
         seen = interval.compared
-        units = seen.samples + seen.failed
-        if not units:
+        if not seen.samples:
             return state
-        terms = beyond_noise_terms(seen.only_candidate + seen.failed, seen.only_noise, units, limit=self.most)
-        return (*_added(state[:-1], terms), state[-1] + units)
+        terms = beyond_noise_terms(
+            seen.only_candidate, seen.only_noise, seen.samples, limit=self.most
+        )
+        return (*_added(state[:-1], terms), state[-1] + seen.samples)
 
     def judge(self, state: Terms, total: Counts) -> Reading:
         units = round(state[-1])

@@ -14,7 +14,7 @@ from taxiway_serving.rollout.judges import SETTLED_S, candidates_of, interval_of
 from taxiway_serving.rollout.mismatch import SAMPLE_RATIO, mismatch_reading, mismatch_update
 from taxiway_serving.rollout.observation import Compared, Observation
 from taxiway_serving.rollout.spec import RolloutSpec
-from taxiway_serving.rollout.state import Outcome, RolloutState, Status, Verdict
+from taxiway_serving.rollout.state import ROLLBACK_DEADLINE_S, Outcome, RolloutState, Status, Verdict
 from taxiway_serving.rollout.steps import Analysis, Step
 from taxiway_serving.rollout.walk import deadline_of, moved, stepped, waited
 from taxiway_serving.statistics.label import NOTHING
@@ -195,9 +195,17 @@ def _without(
 
 def _on_the_way_back(state: RolloutState, seen: Observation, now_s: float) -> Decision:
     if seen.applied is not Answer.YES:
-        return Decision(state=state, verdict=Verdict.HOLD, reason="waiting until 0 % is read back")
+        return _not_back(state, now_s)
     ended = replace(moved(state, Status.ENDED, now_s), rolled_back_at_s=now_s, ended_at_s=now_s)
     return Decision(state=ended, verdict=Verdict.ROLL_BACK, reason=state.reason)
+
+
+def _not_back(state: RolloutState, now_s: float) -> Decision:
+    """Wait for the gateway, and say it once when that takes too long: what nobody is told, nobody repairs."""
+    is_late = now_s - state.entered_at_s > ROLLBACK_DEADLINE_S
+    late = f"0 % was not read back within {ROLLBACK_DEADLINE_S:g} s; it goes on being tried"
+    reason = late if is_late else "waiting until 0 % is read back"
+    return Decision(state=replace(state, is_stuck=is_late), verdict=Verdict.HOLD, reason=reason)
 
 
 def leave(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> Decision:

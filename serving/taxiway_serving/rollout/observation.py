@@ -47,10 +47,10 @@ class Compared:
     """Mirrored requests of an interval, or of many added up.
 
     Attributes:
-        samples: Requests whose three answers were compared.
-        only_candidate: The candidate differed, the second copy of stable agreed with itself.
-        only_noise: The second copy of stable disagreed with itself, the candidate agreed.
-        failed: The candidate did not answer.
+        samples: Requests that were compared.
+        only_candidate: The candidate differed or failed, the second copy of stable agreed with itself.
+        only_noise: The second copy of stable disagreed with itself or failed, the candidate agreed.
+        failed: How many of them the candidate did not answer.
     """
 
     samples: int = 0

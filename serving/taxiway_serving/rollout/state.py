@@ -116,6 +116,8 @@ class RolloutState:
         is_resumed: Whether somebody ended the wait of a `pause` step.
         is_fast: Whether a person skipped steps.
         is_ready: Whether only its group keeps it from its end.
+        is_frozen: Whether rewards have fallen silent, so that an exploration's split stays as it is.
+        is_stuck: Whether 0 % was not read back in time on the way back; it goes on being tried.
     """
 
     started_at_s: float
@@ -153,6 +155,8 @@ class RolloutState:
     is_resumed: bool = False
     is_fast: bool = False
     is_ready: bool = False
+    is_frozen: bool = False
+    is_stuck: bool = False
 
     @property
     def weight_pct(self) -> float:

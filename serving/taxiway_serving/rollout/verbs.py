@@ -94,11 +94,12 @@ def _promoted(
     """Go to the next step. The weight of a step is never skipped: promotion is of the traffic, not of its record."""
     if state.status is Status.PREPARING:
         return state
-    last = max(index for index, step in enumerate(plan) if isinstance(step, SetWeight))
+    weighty = [index for index, step in enumerate(plan) if isinstance(step, SetWeight)]
+    last = max(weighty, default=len(plan) - 1)
     target = last if verb == "promote-full" else state.step + 1
     if target <= state.step or target >= len(plan):
         return state
-    is_fast = state.is_fast or target > state.step + 1
+    is_fast = state.is_fast or verb == "promote-full"
     return stepped(spec, plan, replace(state, is_fast=is_fast), target, now_s, state.reason)
 
 

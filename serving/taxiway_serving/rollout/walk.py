@@ -104,7 +104,7 @@ def _compared(
     step: Compare, state: RolloutState, versions: tuple[int, ...], proofs: Sequence[Reading]
 ) -> tuple[bool, str]:
     counts = [state.compared[version] for version in versions if version in state.compared]
-    samples = min((each.samples + each.failed for each in counts), default=0)
+    samples = min((each.samples for each in counts), default=0)
     if samples < step.samples:
         return False, f"too little evidence: {samples} of {step.samples} mirrored requests compared"
     return _proven([proof for proof in proofs if proof.name == "same_certificate"])
@@ -145,6 +145,7 @@ def stepped(
         reason=reason,
         is_resumed=False,
         is_ready=False,
+        is_frozen=False,
         updated_at_s=now_s,
     )
     if isinstance(step, SetWeight):

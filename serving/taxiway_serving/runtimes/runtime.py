@@ -32,6 +32,7 @@ class VariantSpec:
         ready_deadline_s: Seconds that a start may take before the variant counts as failed.
         max_rps: Requests per second that the gateway lets through to the handle; None is no limit.
         copy: 0 for the variant itself; from 1 for a further copy that runs beside it, with a process of its own.
+        contract: File that says what its answers look like, for the proofs while it takes traffic; None has none.
     """
 
     handle: str
@@ -44,6 +45,7 @@ class VariantSpec:
     ready_deadline_s: float = 60.0
     max_rps: float | None = None
     copy: int = 0
+    contract: Path | None = None
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -58,10 +60,10 @@ class VariantSpec:
     def digest(self) -> str:
         """Return the content hash of what the process runs: part of its identity.
 
-        Deadline and rate are left out: changing them needs no new process.
+        Deadline, rate and contract are left out: changing them needs no new process.
         """
         value = self.to_json()
-        content = {k: v for k, v in value.items() if k not in ("ready_deadline_s", "max_rps")}
+        content = {k: v for k, v in value.items() if k not in ("ready_deadline_s", "max_rps", "contract")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -77,8 +79,9 @@ class VariantSpec:
             "ready_deadline_s": self.ready_deadline_s,
             "max_rps": self.max_rps,
         }
-        # Processes that an earlier Taxiway started are known by the hash of this, and it knew no copies.
-        return {**found, "copy": self.copy} if self.copy else found
+        # Processes that an earlier Taxiway started are known by the hash of this, and it knew neither of these.
+        copied = {"copy": self.copy} if self.copy else {}
+        return {**found, **copied, **({"contract": str(self.contract)} if self.contract else {})}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -89,6 +92,7 @@ class VariantSpec:
         """
         try:
             paths = {key: Path(value[key]) for key in ("bento_dir", "python", "model_dir")}
+            paths |= {"contract": Path(value["contract"])} if value.get("contract") else {}
             return cls(**{**value, **paths})
         except (KeyError, TypeError) as exc:
             raise InvalidSpecError((f"not a specification: {exc}",), "variant") from exc

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from taxiway_serving.evidence.comparison import Response
+from taxiway_serving.evidence.matching import Response
 from taxiway_serving.names import HEADER_REQUEST_ID, HEADER_UNIT, HEADER_USER_ID, UNIT_ID_LENGTH
 
 HEADER_SHADOW: Final = "x-taxiway-shadow"
@@ -28,8 +28,6 @@ _NOT_PASSED_ON: Final = frozenset(
         "host",
         "keep-alive",
         "proxy-connection",
-        "te",
-        "trailer",
         "transfer-encoding",
         "upgrade",
     )

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.evidence.comparison import Agree
+from taxiway_serving.evidence.matching import Agree
 
 GROUP: Final = "taxiway.comparisons"
 

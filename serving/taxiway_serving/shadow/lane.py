@@ -14,13 +14,11 @@ from taxiway_serving.evidence.comparison import (
     CANDIDATE,
     COMPARISON,
     STABLE,
-    Agree,
     Comparison,
-    Criterion,
     Findings,
-    Response,
     findings,
 )
+from taxiway_serving.evidence.matching import Agree, Criterion, Response
 from taxiway_serving.shadow import functions
 from taxiway_serving.shadow.calls import Call, Caller, Target
 from taxiway_serving.shadow.log import ShadowWriter
@@ -210,6 +208,7 @@ class _Judge:
         self._criterion, self._limit_s = criterion, limit_s
         self._free = asyncio.Semaphore(1)
         self._agree: Agree | None = None
+        self._fault = ""
 
     async def findings(self, stable: Response, again: Response, candidate: Response) -> Findings:
         try:
@@ -222,11 +221,13 @@ class _Judge:
 
     def _findings(self, stable: Response, again: Response, candidate: Response) -> Findings:
         name = self._criterion.function
-        if name is not None and self._agree is None:
+        if name is not None and self._agree is None and not self._fault:
             try:
                 self._agree = functions.load(name)
             except InvalidSpecError as error:
-                return Findings(failed=(COMPARISON,), detail=str(error))
+                self._fault = str(error)
+        if self._fault:
+            return Findings(failed=(COMPARISON,), detail=self._fault)
         return findings(stable, again, candidate, self._criterion, self._agree)
 
     def _in_thread(self, work: Callable[[], Findings]) -> asyncio.Future[Findings]:

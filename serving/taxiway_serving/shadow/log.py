@@ -31,7 +31,7 @@ class ShadowBatch:
         comparisons: In the order in which they ended.
         cursor: Where the next read goes on.
         is_complete: False if comparisons between the two cursors are missing or unreadable. What is missing is
-            unknown, not zero.
+            unknown, not zero; and what was read before may come once more.
         has_more: Whether more is waiting already: read again before judging.
         broken: Lines that could not be read.
         dropped: Mirrored requests that were not compared because too many waited.

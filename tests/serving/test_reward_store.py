@@ -1,0 +1,281 @@
+"""The store of rewards: durable, idempotent, and of one mind with the rules however its calls are ordered."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taxiway_serving.errors import ConflictError, InvalidSpecError
+from taxiway_serving.feedback import Event, Exposure, Metric
+from taxiway_serving.ledger.rewards import UNKNOWN_AFTER_S, SqlRewards
+from taxiway_serving.ledger.sql import SqlStore
+from taxiway_serving.rewards import Rewards, summarise
+from tests.serving.test_rewards import CLICK, EVENTS, EXPOSURES, HOWS, event, exposure
+
+NOW_S = 1000.0
+Open = Callable[[], SqlRewards]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'home' / 'controller.db'}"
+
+
+@pytest.fixture
+def open_rewards(url: str) -> Iterator[Open]:
+    """Open the same file, once or more often, and close it in the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(SqlRewards(url)))
+
+
+@pytest.fixture
+def rewards(open_rewards: Open) -> SqlRewards:
+    return open_rewards()
+
+
+def summary(rewards: SqlRewards, metric: Metric = CLICK, *, now_s: float = NOW_S) -> Rewards:
+    return rewards.summary("digits", metric, versions=[1], since_s=0.0, now_s=now_s)[1]
+
+
+def statuses(rewards: SqlRewards, *events: Event, now_s: float = NOW_S) -> list[str]:
+    return [receipt.status for receipt in rewards.accept(events, now_s=now_s)]
+
+
+def test_rewards_credit_the_version_that_answered(rewards: SqlRewards) -> None:
+    rewards.record([exposure(1), exposure(2)])
+    assert statuses(rewards, event(1)) == ["attributed"]
+    assert (summary(rewards).exposures, summary(rewards).successes) == (2, 1)
+
+
+def test_event_that_overtakes_the_log_waits_for_its_request(rewards: SqlRewards) -> None:
+    assert statuses(rewards, event(1)) == ["pending"]
+    assert rewards.waiting(now_s=NOW_S) == {"pending": 1, "unknown": 0}
+    assert summary(rewards).rewarded == 0
+    rewards.record([exposure(1)])
+    assert summary(rewards).rewarded == 1
+    assert rewards.waiting(now_s=NOW_S) == {"pending": 0, "unknown": 0}
+
+
+def test_event_of_a_request_that_never_came_is_unknown_and_counted(rewards: SqlRewards) -> None:
+    rewards.accept([event(1)], now_s=NOW_S)
+    later_s = NOW_S + UNKNOWN_AFTER_S
+    account = rewards.account("r1", now_s=later_s)
+    assert account is not None
+    assert (account.exposure, [one.status for one in account.receipts]) == (None, ["unknown"])
+    assert rewards.waiting(now_s=later_s) == {"pending": 0, "unknown": 1}
+
+
+def test_event_that_comes_again_changes_nothing(rewards: SqlRewards) -> None:
+    rewards.record([exposure(1)])
+    assert statuses(rewards, event(1), event(1)) == ["attributed", "duplicate"]
+    assert statuses(rewards, replace(event(1), event_at_s=130.0)) == ["duplicate"]
+    assert (summary(rewards).total, summary(rewards).delay_p50_s) == (1.0, 5.0)
+
+
+def test_event_with_another_value_is_refused_with_all_that_came_with_it(rewards: SqlRewards) -> None:
+    rewards.record([exposure(1), exposure(2)])
+    rewards.accept([event(1, 1.0)], now_s=NOW_S)
+    with pytest.raises(ConflictError, match=r"is 1\.0 already, got 0\.0.*event_id of its own"):
+        rewards.accept([event(2), event(1, 0.0)], now_s=NOW_S)
+    assert (summary(rewards).rewarded, summary(rewards).total) == (1, 1.0)
+
+
+def test_event_with_a_fault_stores_nothing_of_its_call(rewards: SqlRewards) -> None:
+    with pytest.raises(InvalidSpecError, match="event 2: metric"):
+        rewards.accept([event(1), event(1, metric="Bad")], now_s=NOW_S)
+    assert rewards.account("r1", now_s=NOW_S) is None
+
+
+def test_late_event_is_kept_and_does_not_count(rewards: SqlRewards) -> None:
+    rewards.follow("digits", [CLICK])
+    rewards.record([exposure(1)])
+    assert statuses(rewards, event(1, after_s=61.0)) == ["late"]
+    assert (summary(rewards).rewarded, summary(rewards).late) == (0, 1)
+
+
+def test_exposures_recorded_again_change_nothing(rewards: SqlRewards) -> None:
+    batch = [exposure(1), exposure(2, unit="user:ada"), exposure(3, unit="user:ada", at_s=110.0)]
+    assert (rewards.record(batch), rewards.record(batch)) == (3, 0)
+    assert rewards.record([*batch, exposure(4)]) == 1
+    assert summary(rewards).exposures == 3
+
+
+def test_session_goes_on_from_one_batch_to_the_next(rewards: SqlRewards) -> None:
+    for number in range(9):
+        rewards.record([exposure(number, at_s=100.0 + number * 10, unit="user:ada")])
+    assert summary(rewards).exposures == 2
+
+
+def test_rewards_are_there_after_reopening(open_rewards: Open) -> None:
+    first = open_rewards()
+    first.follow("digits", [CLICK])
+    first.accept([event(2)], now_s=NOW_S)
+    first.record([exposure(1), exposure(2)])
+    first.accept([event(1, after_s=61.0)], now_s=NOW_S)
+    before = summary(first)
+    first.close()
+    second = open_rewards()
+    assert summary(second) == before
+    assert second.metric("digits", "click") == CLICK
+    assert [one.place for one in second.values("digits", CLICK)] == [1]
+    second.record([exposure(3)])
+    second.accept([event(3)], now_s=NOW_S)
+    assert [one.place for one in second.values("digits", CLICK)] == [1, 3]
+
+
+def test_rewards_share_the_file_of_the_controllers_store(url: str, open_rewards: Open) -> None:
+    with closing(SqlStore(url)) as store:
+        open_rewards().record([exposure(1)])
+        assert store.fleet().endpoints == ()
+
+
+def test_values_come_once_with_their_share_and_mark_a_units_first(rewards: SqlRewards) -> None:
+    rewards.record([exposure(n, unit="user:ada", at_s=100.0 + n) for n in range(3)])
+    rewards.record([exposure(7, version=2, unit="user:bob")])
+    rewards.accept([event(0, 0.0, after_s=1.0), event(7)], now_s=NOW_S)
+    rewards.accept([event(1, after_s=70.0), event(2, after_s=9.0)], now_s=NOW_S)
+    found = rewards.values("digits", CLICK)
+    assert [(one.request_id, one.version, one.share, one.value, one.is_first) for one in found] == [
+        ("r0", 1, 0.5, 0.0, True),
+        ("r7", 2, 0.5, 1.0, True),
+        ("r2", 1, 0.5, 1.0, False),
+    ]
+    assert rewards.values("digits", CLICK, after=found[-1].place) == []
+    assert [one.is_first for one in rewards.values("digits", CLICK, since_s=101.5)] == [True]
+
+
+def test_values_do_not_miss_an_event_that_was_attributed_later(rewards: SqlRewards) -> None:
+    rewards.accept([event(1)], now_s=NOW_S)
+    rewards.record([exposure(2)])
+    rewards.accept([event(2)], now_s=NOW_S)
+    (seen,) = rewards.values("digits", CLICK)
+    rewards.record([exposure(1)])
+    assert [one.request_id for one in rewards.values("digits", CLICK, after=seen.place)] == ["r1"]
+
+
+def test_pruning_forgets_requests_after_window_and_retention_and_keeps_the_counts(open_rewards: Open) -> None:
+    rewards = open_rewards()
+    rewards.follow("digits", [replace(CLICK, window_s=500.0)])
+    rewards.record([exposure(1), exposure(2)])
+    rewards.accept([event(1)], now_s=NOW_S)
+    rewards.prune(now_s=100.0 + 500.0 + 3600.0)
+    assert statuses(rewards, event(2)) == ["attributed"]
+    rewards.prune(now_s=110.0 + 500.0 + 3600.0)
+    assert statuses(rewards, event(2, event_id="x")) == ["pending"]
+    account = rewards.account("r1", now_s=NOW_S)
+    assert account is not None
+    assert account.exposure == exposure(1)
+    assert (summary(rewards).exposures, summary(rewards).rewarded) == (2, 2)
+    rewards.close()
+    assert (summary(open_rewards()).exposures, summary(open_rewards()).rewarded) == (2, 2)
+
+
+def test_following_less_lets_requests_go_earlier(rewards: SqlRewards) -> None:
+    rewards.follow("digits", [replace(CLICK, window_s=5000.0)])
+    rewards.record([exposure(1)])
+    rewards.follow("digits", [])
+    rewards.prune(now_s=101.0 + 3600.0)
+    assert rewards.account("r1", now_s=NOW_S) is None
+
+
+def test_history_is_by_the_time_of_the_request(rewards: SqlRewards) -> None:
+    rewards.follow("digits", [CLICK])
+    rewards.record([exposure(1, at_s=101.0), exposure(2, at_s=119.0), exposure(3, at_s=125.0, version=2)])
+    rewards.accept(
+        [event(1), event(2, 3.0, after_s=30.0), event(3), event(1, 9.0, metric="revenue")], now_s=NOW_S
+    )
+    found = rewards.history("digits", since_s=100, until_s=130, step_s=20)
+    assert found == {
+        (1, 100): {"click": {"n": 2, "sum": 4.0}, "revenue": {"n": 1, "sum": 9.0}},
+        (2, 120): {"click": {"n": 1, "sum": 1.0}},
+    }
+    assert rewards.history("digits", since_s=120, until_s=130, step_s=20) == {
+        (2, 120): {"click": {"n": 1, "sum": 1.0}}
+    }
+
+
+def test_summary_reaches_back_further_when_asked(rewards: SqlRewards) -> None:
+    rewards.record([exposure(1, at_s=100.0), exposure(2, at_s=200.0)])
+    rewards.accept([event(1), event(2, after_s=105.0)], now_s=NOW_S)
+
+    def since(since_s: float) -> Rewards:
+        return rewards.summary("digits", CLICK, versions=[1], since_s=since_s, now_s=NOW_S)[1]
+
+    assert [since(since_s).rewarded for since_s in (150.0, 0.0, 150.0)] == [1, 2, 1]
+
+
+@settings(max_examples=30)
+@given(exposures=EXPOSURES, events=EVENTS, how=HOWS, now_s=st.floats(450, 1000), data=st.data())
+def test_store_and_rules_agree_whatever_comes_when(
+    exposures: list[Exposure], events: list[Event], how: str, now_s: float, data: st.DataObject
+) -> None:
+    """The log hands out requests in order; a product reports before, between and after, and again."""
+    metric = replace(CLICK, how=how)  # type: ignore[arg-type]
+    ordered = sorted(exposures, key=lambda one: one.at_s)
+    again = data.draw(st.lists(st.sampled_from(events), max_size=5)) if events else []
+    calls: list[Exposure | Event] = [*ordered]
+    for each in data.draw(st.permutations([*events, *again])):
+        calls.insert(data.draw(st.integers(0, len(calls))), each)
+
+    with tempfile.TemporaryDirectory() as folder, closing(SqlRewards(f"sqlite:///{folder}/r.db")) as rewards:
+
+        def counted() -> dict[int, Rewards]:
+            found = rewards.summary("digits", metric, versions=[1, 2, 3], since_s=0.0, now_s=now_s)
+            return {version: replace(one, last_at_s=None) for version, one in found.items()}
+
+        for number, call in enumerate(calls):
+            if isinstance(call, Exposure):
+                rewards.record([call])
+            else:
+                rewards.accept([call], now_s=now_s)
+            if number == len(calls) // 2:
+                counted()
+        expected = summarise(exposures, events, metric, versions=[1, 2, 3], since_s=0.0, now_s=now_s)
+        assert counted() == {version: replace(one, last_at_s=None) for version, one in expected.items()}
+
+
+def test_hours_that_are_over_are_counted_as_before(rewards: SqlRewards) -> None:
+    """What is held by the hour takes in late, delayed and replayed news as what is held by the second does."""
+    exposures = [exposure(n, at_s=n * 400.0, version=1 + n % 2) for n in range(50)]
+    events = [replace(event(n, n * 0.1), event_at_s=n * 400.0 + n) for n in range(0, 50, 3)]
+    now_s = 40_000.0
+
+    def agree() -> None:
+        found = rewards.summary("digits", CLICK, versions=[1, 2], since_s=1000.0, now_s=now_s)
+        expected = summarise(exposures, events, CLICK, versions=[1, 2], since_s=1000.0, now_s=now_s)
+        for version in (1, 2):
+            assert replace(found[version], last_at_s=None, total=0, squares=0) == replace(
+                expected[version], last_at_s=None, total=0, squares=0
+            )
+            assert found[version].total == pytest.approx(expected[version].total)
+            assert found[version].squares == pytest.approx(expected[version].squares)
+
+    rewards.record(exposures)
+    rewards.accept(events, now_s=now_s)
+    agree()
+    for news in (
+        replace(event(10), event_at_s=4000.0 + 61.0),
+        replace(event(11), event_at_s=4400.0 + 30.0),
+        replace(event(11, 5.0, event_id="later"), event_at_s=4400.0 + 31.0),
+    ):
+        events.append(news)
+        rewards.accept([news], now_s=now_s)
+        agree()
+    exposures.append(exposure(60, at_s=5000.0))
+    rewards.record(exposures)
+    agree()
+    events.append(replace(event(60), event_at_s=5001.0))
+    rewards.accept(events[-1:], now_s=now_s)
+    agree()
+
+
+def test_handles_do_not_share_rewards(rewards: SqlRewards) -> None:
+    rewards.record([exposure(1), replace(exposure(2), handle="letters")])
+    rewards.accept([event(1), event(2)], now_s=NOW_S)
+    assert (summary(rewards).exposures, summary(rewards).rewarded) == (1, 1)
+    assert [one.request_id for one in rewards.values("letters", CLICK)] == ["r2"]
