@@ -1,7 +1,8 @@
 """How a benchmark ends: a table of figures beside their bars, one line of JSON, and an exit code. No measuring here."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -11,27 +12,35 @@ class Figure:
 
     Attributes:
         name: What was measured, with its unit at the end.
-        value: What came out.
+        value: What came out; None if what was waited for did not happen.
         bar: Highest value that holds; None is a figure without a bar.
     """
 
     name: str
-    value: float
+    value: float | None
     bar: float | None = None
 
     @property
     def holds(self) -> bool:
-        return self.bar is None or self.value <= self.bar
+        return self.bar is None or (self.value is not None and self.value <= self.bar)
+
+
+def told(figures: Iterable[Figure]) -> Iterator[Figure]:
+    """Pass figures on, and say each on stderr as it comes: what was found outlives a benchmark that breaks off."""
+    for figure in figures:
+        print(f"  {figure.name}: {figure.value} {_bar(figure)}".rstrip(), file=sys.stderr, flush=True)
+        yield figure
 
 
 def report(name: str, figures: Sequence[Figure]) -> int:
     """Print a benchmark's table and its line of JSON, and return its exit code: 1 where a bar was missed."""
     held = all(figure.holds for figure in figures)
-    print(f"{name:40} {'figure':>12} {'bar':>12}")
+    print(f"{name:44} {'figure':>12} {'bar':>12}")
     for figure in figures:
-        print(f"  {figure.name:38} {figure.value:12.3f} {_bar(figure):>12}")
+        value = "never" if figure.value is None else f"{figure.value:.3f}"
+        print(f"  {figure.name:42} {value:>12} {_bar(figure):>12}".rstrip())
     bars = {figure.name: figure.bar for figure in figures if figure.bar is not None}
-    values = {figure.name: round(figure.value, 4) for figure in figures}
+    values = {figure.name: None if figure.value is None else round(figure.value, 4) for figure in figures}
     print(json.dumps({"name": name, "figures": values, "bars": bars, "held": held}))
     return 0 if held else 1
 

@@ -1,25 +1,18 @@
-"""Takes a model version to its endpoint: deploy, verify, shift. All of it through the controller's client.
+"""Takes a model version to its endpoint: deploy and verify. Live traffic is moved in `traffic.py`.
 
-The controller carries the variants and rollouts; a caller that dies here leaves them as they are, and the next call
-finds them again. The aliases `champion` and `previous` in MLflow follow what the controller says.
+The controller carries the variants; a caller that dies here leaves them as they are, and the next call finds them
+again.
 """
 
 import dataclasses
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from taxiway.champion import project_aliases
-from taxiway.errors import (
-    NotReadyError,
-    RolledBackError,
-    RolloutEndedError,
-    TransportError,
-    VerificationFailedError,
-)
-from taxiway.packaging.package import CodePackage
+from taxiway.errors import NotReadyError, VerificationFailedError
+from taxiway.packaging.package import CodePackage, Materialised
 from taxiway.project import Sla
 from taxiway.registry import models, packages
 from taxiway.settings import Settings
@@ -30,9 +23,7 @@ Log = Callable[[str], None]
 # Between the declared rate, which must be held, and three times that rate, which must be refused fast.
 RATE_HEADROOM = 1.5
 MOST_RPS = 1e6
-POLL_S, ROUTED_POLL_S = 0.5, 0.1
-ROLLOUT_OPTIONS = ("shield", "alpha", "warm_s")
-PATIENCE_S = 120.0
+ROUTED_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,35 +39,6 @@ class Deployment:
     handle: str
     version: int
     url: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutResult:
-    """A rollout that promoted its version.
-
-    Attributes:
-        handle: The handle.
-        version: The version that has all traffic now.
-        rollout_id: The rollout's id.
-        outcome: `Promoted`.
-        reason: Why, in the controller's words.
-        previous: The version that had it before, or None for a first deployment.
-        started_at_s: When it began, seconds since the epoch.
-        ended_at_s: When it ended.
-    """
-
-    handle: str
-    version: int
-    rollout_id: str
-    outcome: str
-    reason: str
-    previous: int | None = None
-    started_at_s: float | None = None
-    ended_at_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -117,6 +79,12 @@ def deploy(
         "ready_deadline_s": ready_deadline_s,
         "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
     }
+    # The controller proves it again at every step of a rollout.
+    if (contract := _contract(code, ready)).is_file():
+        spec["contract"] = str(contract)
+    contract = ready.source_dir / (code.manifest["contract"] or "contract.json")
+    if contract.is_file():
+        spec["contract"] = str(contract)
     controller = _controller(settings)
     controller.deploy(handle, version, spec)
     log(f"{handle}/{version} is starting with inference package {code.digest[:12]}")
@@ -145,8 +113,7 @@ def verify(handle: str, version: int, settings: Settings, *, log: Log = print) -
 
     model = models.get(handle, version, settings)
     code = packages.lookup(handle, "inference", settings, model.inference_digest)
-    source = packages.materialise(code, settings).source_dir
-    contract = verification.read_contract(source / (code.manifest["contract"] or "contract.json"))
+    contract = verification.read_contract(_contract(code, packages.materialise(code, settings)))
     url = _url(handle, settings)
     report = verification.verify(url, contract, _sla(code), headers={HEADER_VERSION: str(version)})
     for check in report.checks:
@@ -154,58 +121,6 @@ def verify(handle: str, version: int, settings: Settings, *, log: Log = print) -
     if not report.passed:
         raise VerificationFailedError(handle, version, report.failures)
     return report.to_json() | {"handle": handle, "version": version}
-
-
-def shift(
-    handle: str,
-    version: int,
-    settings: Settings,
-    *,
-    strategy: Mapping[str, Any],
-    rollout_id: str,
-    log: Log = print,
-) -> RolloutResult:
-    """Ask the controller to move live traffic to a version, and follow the rollout to its end.
-
-    The controller carries it: a caller that dies, or loses the controller for a while, asks again with the same id
-    and follows the same rollout.
-
-    Args:
-        handle: The handle.
-        version: The deployed version.
-        settings: Where everything is.
-        strategy: `{"kind": "canary"}`, `{"kind": "blue_green"}`, or with `steps` of its own; beside them `shield`,
-            `alpha` and `warm_s` of the rollout.
-        rollout_id: Name of this rollout; the same for every try of a task.
-        log: Called with a line whenever the rollout moves.
-
-    Raises:
-        RolledBackError: If the evidence sent all traffic back.
-        RolloutEndedError: If it ended otherwise without promoting.
-        UntraceableError: If nobody could say what the version was made of.
-        InvalidSpecError: If the strategy is none.
-        TransportError: If the controller does not answer for `PATIENCE_S`; the rollout goes on without us.
-    """
-    model = models.get(handle, version, settings)
-    models.refuse_untraceable(model)
-    code = packages.lookup(handle, "inference", settings, model.inference_digest)
-    controller = _controller(settings)
-    wanted = {"id": rollout_id, "version": version, "availability": _sla(code).availability}
-    controller.start_rollout(handle, wanted | _asked(strategy))
-    return _result(_follow(controller, handle, rollout_id, log), settings)
-
-
-def undo(handle: str, settings: Settings, *, log: Log = print) -> RolloutResult:
-    """Go back to the version that was live before, and follow until it is.
-
-    Raises:
-        NotFoundError: If there was none.
-        ConflictError: If a rollout is under way: abort that one.
-        RolloutEndedError: If the version before could not take the traffic.
-    """
-    controller = _controller(settings)
-    begun = controller.undo(handle, f"undo-{uuid.uuid4()}")
-    return _result(_follow(controller, handle, begun["id"], log), settings)
 
 
 def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> None:
@@ -228,55 +143,8 @@ def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> Non
         time.sleep(ROUTED_POLL_S)
 
 
-def _follow(controller: Controller, handle: str, rollout_id: str, log: Log) -> dict[str, Any]:
-    """Return the rollout when it has ended; an absent controller is waited for."""
-    last, answered_at_s = "", time.monotonic()
-    while True:
-        try:
-            seen = controller.rollout(handle, rollout_id)
-            answered_at_s = time.monotonic()
-        except TransportError as exc:
-            if time.monotonic() - answered_at_s > PATIENCE_S:
-                raise
-            seen = {"outcome": None, "phase": "Unknown", "status": "unknown", "reason": str(exc)}
-        line = _line(seen)
-        if line != last:
-            log(line)
-            last = line
-        if seen["status"] == "ended":
-            return seen
-        time.sleep(POLL_S)
-
-
-def _result(ended: Mapping[str, Any], settings: Settings) -> RolloutResult:
-    """Return a rollout that promoted its version; another end is an error. MLflow's aliases follow either way."""
-    handle, version = ended["handle"], ended["version"]
-    project_aliases(handle, settings)
-    if ended["outcome"] == "RolledBack":
-        raise RolledBackError(handle, version, ended["outcome"], ended["reason"])
-    if ended["outcome"] != "Promoted":
-        raise RolloutEndedError(handle, version, ended["outcome"], ended["reason"])
-    return RolloutResult(
-        handle=handle,
-        version=version,
-        rollout_id=ended["id"],
-        outcome=ended["outcome"],
-        reason=ended["reason"],
-        previous=ended["stable"],
-        started_at_s=ended["started_at_s"],
-        ended_at_s=ended["ended_at_s"],
-    )
-
-
-def _asked(strategy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a strategy as the controller takes it: options of the rollout stand beside it, not in it."""
-    options = {name: strategy[name] for name in ROLLOUT_OPTIONS if name in strategy}
-    return options | {"strategy": {name: value for name, value in strategy.items() if name not in options}}
-
-
-def _line(seen: Mapping[str, Any]) -> str:
-    share = f" at {seen['weight_pct']:g} %" if "weight_pct" in seen else ""
-    return f"{seen['outcome'] or seen['phase']}{share}: {seen['reason']}"
+def _contract(code: CodePackage, ready: Materialised) -> Path:
+    return ready.source_dir / (code.manifest["contract"] or "contract.json")
 
 
 def _sla(code: CodePackage) -> Sla:

@@ -4,6 +4,7 @@
     ├── InvalidSpecError              never worth a retry
     │   ├── ProjectFaultsError        a model project that breaks the contract
     │   ├── OutputFaultsError         a component that left no results, or wrong ones
+    │   ├── ForbiddenStrategyError    a strategy that the model project rules out
     │   └── UntraceableError          a model version with a missing edge of its lineage
     ├── NotFoundError
     │   ├── PackageNotRegisteredError
@@ -16,7 +17,8 @@
     ├── GateFailedError               an evaluation below its bars
     ├── VerificationFailedError       an endpoint that did not prove its contract or its SLA
     └── RolloutEndedError             a rollout that did not promote
-        └── RolledBackError
+        ├── RolledBackError
+        └── SupersededError           a rollout that gave way to a newer one
 
 The facts are attributes and `args`, so that an error survives pickling. No code but these classes lives here.
 """
@@ -39,6 +41,7 @@ __all__ = [
     "ComponentFailedError",
     "DataChangedError",
     "DatasetNotFoundError",
+    "ForbiddenStrategyError",
     "GateFailedError",
     "InvalidNameError",
     "InvalidSpecError",
@@ -50,6 +53,7 @@ __all__ = [
     "ProjectFaultsError",
     "RolledBackError",
     "RolloutEndedError",
+    "SupersededError",
     "TaxiwayError",
     "ToolFailedError",
     "TransportError",
@@ -77,6 +81,21 @@ class OutputFaultsError(InvalidSpecError):
 
 class UntraceableError(InvalidSpecError):
     """A model version that could not be traced back to its code, data or parameters."""
+
+
+class ForbiddenStrategyError(InvalidSpecError):
+    """A strategy that a model project's `[tool.taxiway.traffic]` rules out; no traffic moved."""
+
+    def __init__(self, handle: str, strategy: str, reason: str) -> None:
+        super().__init__((strategy,), handle)
+        self.args = (handle, strategy, reason)
+        self.handle, self.strategy, self.reason = handle, strategy, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.handle} forbids the strategy {self.strategy}: {self.reason}; no traffic moved. "
+            "Take another strategy, or change forbid in the project's [tool.taxiway.traffic]"
+        )
 
 
 class PackageNotRegisteredError(NotFoundError):
@@ -200,3 +219,7 @@ class RolloutEndedError(TaxiwayError):
 
 class RolledBackError(RolloutEndedError):
     """A rollout whose evidence sent all traffic back to the stable version."""
+
+
+class SupersededError(RolloutEndedError):
+    """A rollout that gave way to a newer one of its handle; nothing was wrong with its version."""

@@ -23,7 +23,11 @@ REQUIRED_KINDS = ("training", "inference")
 
 MOST_AVAILABILITY = 0.999999
 
-_TABLES = frozenset({"handle", "sla", "tuning", "verification", *KINDS})
+# An undo is not among them: the way back is never forbidden.
+STRATEGIES = ("canary", "linear", "all_at_once", "blue_green", "bandit", "shadow", "ab")
+FORBIDDEN_REASON = "a new version shall meet few users before it meets all of them"
+
+_TABLES = frozenset({"handle", "sla", "traffic", "tuning", "verification", *KINDS})
 _COMPONENT_KEYS = frozenset(
     {"command", "entry_point", "params", "source_models", "files", "group", "threads"}
 )
@@ -33,6 +37,7 @@ _KEYS = {
     "evaluation": _COMPONENT_KEYS | {"minimum", "compare", "tolerance"},
     "inference": frozenset({"service", "params", "files", "group", "threads"}),
     "sla": frozenset({"p99_ms", "availability", "rate_rps"}),
+    "traffic": frozenset({"forbid", "reason"}),
     "tuning": frozenset({"metric", "direction", "space"}),
     "verification": frozenset({"contract"}),
 }
@@ -94,6 +99,7 @@ class Project:
     components: Mapping[str, Component]
     sla: Sla
     tuning: Mapping[str, Any]
+    traffic: Mapping[str, Any]
     contract: str | None
 
     @property
@@ -146,6 +152,7 @@ class _Reader:
             components=self.components(),
             sla=self.sla(),
             tuning=self.tuning(),
+            traffic=self.traffic(),
             contract=self.contract(),
         )
         if self.faults:
@@ -223,6 +230,20 @@ class _Reader:
             self.text(table, "metric", "[tool.taxiway.tuning].metric")
             self.faults += project_files.space_faults(table.get("space"))
         return table
+
+    def traffic(self) -> Mapping[str, Any]:
+        where, table = "[tool.taxiway.traffic]", self.table(self.taxiway, "traffic", "[tool.taxiway.traffic]")
+        self.unknown("tool.taxiway.traffic", table, _KEYS["traffic"])
+        forbidden = self.texts(table, "forbid", where)
+        self.faults += [
+            f"{where}.forbid names {name!r}; known: {', '.join(STRATEGIES)}"
+            for name in forbidden
+            if name not in STRATEGIES
+        ]
+        if not forbidden:
+            return {}
+        reason = self.text(table, "reason", f"{where}.reason") if "reason" in table else FORBIDDEN_REASON
+        return {"forbid": list(forbidden), "reason": reason}
 
     def contract(self) -> str | None:
         table = self.table(self.taxiway, "verification", "[tool.taxiway.verification]")

@@ -6,6 +6,21 @@ The hook lives in `taxiway.operators.hooks`. No work belongs here.
 from importlib.metadata import version
 from typing import Any
 
+OPERATORS = (
+    *(
+        "deploy",
+        "evaluate",
+        "group",
+        "package",
+        "register",
+        "snapshot",
+        "traffic",
+        "train",
+        "transform",
+        "tune",
+    ),
+    *("undo", "verb", "verify"),
+)
 DISTRIBUTION = "airflow-provider-taxiway"
 CONNECTION_TYPE = "taxiway"
 
@@ -18,6 +33,18 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Take deep-learning models down the path to production inside Airflow.",
         "versions": [version(DISTRIBUTION)],
         "connection-types": [_connection_type()],
+        "integrations": [{"integration-name": "Taxiway", "tags": ["service"]}],
+        "operators": [_modules(*OPERATORS)],
+        "sensors": [_modules("sensor")],
+        "hooks": [_modules("hooks")],
+        "notifications": ["taxiway.operators.notifier.TaxiwayNotifier"],
+    }
+
+
+def _modules(*names: str) -> dict[str, Any]:
+    return {
+        "integration-name": "Taxiway",
+        "python-modules": [f"taxiway.operators.{name}" for name in names],
     }
 
 

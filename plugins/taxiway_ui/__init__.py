@@ -1,1 +1,1 @@
-"""Pages in Airflow's own UI. It may import `taxiway`; nothing imports it. No page is here yet."""
+"""Pages in Airflow's own UI, read-only. It may import `taxiway`; nothing imports it."""

@@ -100,18 +100,54 @@ class Controller:
         """Return one rollout."""
         return self._call("GET", f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}")
 
-    def act(self, handle: str, rollout_id: str, verb: str) -> dict[str, Any]:
-        """Do `promote`, `promote-full`, `abort`, `pause` or `resume` to a rollout."""
-        return self._call("POST", f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}")
+    def rollouts(self, handle: str, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Return a handle's rollouts, the newest first."""
+        found: list[dict[str, Any]] = self._call("GET", f"/v1/endpoints/{handle}/rollouts?limit={limit}")[
+            "rollouts"
+        ]
+        return found
 
-    def undo(self, handle: str, undo_id: str) -> dict[str, Any]:
-        """Go back to the version that was live before.
+    def act(
+        self,
+        handle: str,
+        rollout_id: str,
+        verb: str,
+        *,
+        version: int | None = None,
+        step: int | None = None,
+    ) -> dict[str, Any]:
+        """Do something to a rollout; where there is nothing to do, nothing is done.
+
+        Args:
+            handle: Endpoint.
+            rollout_id: The rollout.
+            verb: `promote`, `promote-full`, `abort`, `pause` or `resume`; `add` or `remove` for an experiment.
+            version: The candidate that `add` and `remove` mean.
+            step: The step that `promote` ends; at another one nothing is done, so that it may be sent again.
+        """
+        path = f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}"
+        return self._call("POST", path, _given(version=version, step=step))
+
+    def undo(
+        self, handle: str, undo_id: str, *, version: int | None = None, at_s: float | None = None
+    ) -> dict[str, Any]:
+        """Go back to a version that was live before.
 
         Args:
             handle: Endpoint.
             undo_id: The caller's name for this undo; asked again with it, the same undo is returned.
+            version: Which version; None is the one before.
+            at_s: The one that was live at this time instead, in seconds since the epoch.
         """
-        return self._call("POST", f"/v1/endpoints/{handle}/undo", {"id": undo_id})
+        asked = {"id": undo_id} | _given(version=version, at_s=at_s)
+        return self._call("POST", f"/v1/endpoints/{handle}/undo", asked)
+
+    def whole_ledger(self, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the history of all handles from a place on, in order: what the hash chain runs through."""
+        entries: list[dict[str, Any]] = self._call("GET", f"/v1/ledger?after={after}&limit={limit}")[
+            "entries"
+        ]
+        return entries
 
     def ledger(self, handle: str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Return history from a place on, in order."""
@@ -138,6 +174,18 @@ class Controller:
         asked = urlencode(_given(since_s=since_s, until_s=until_s, step_s=step_s))
         rows: list[dict[str, Any]] = self._call("GET", f"/v1/endpoints/{handle}/timeline?{asked}")["rows"]
         return rows
+
+    def counterfactual(self, handle: str, version: int, metric: str, **options: float) -> dict[str, Any]:
+        """Return what a version would earn at 100 %, estimated from the share that it has had, with an interval.
+
+        Args:
+            handle: Endpoint.
+            version: Whose.
+            metric: Of the feedback.
+            options: `since_s`, `least` and `most` (least and highest reward there can be), `window_s`.
+        """
+        asked = urlencode({"version": version, "metric": metric, **options})
+        return self._call("GET", f"/v1/endpoints/{handle}/counterfactual?{asked}")
 
     def feedback(
         self,

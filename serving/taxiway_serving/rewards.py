@@ -101,7 +101,8 @@ def outcome_of(reported: Iterable[Reported], metric: Metric) -> Outcome:
     """
     by_opening: dict[str, list[Reported]] = {}
     late = 0
-    for each in _once(one for one in reported if one.event.metric == metric.name):
+    once = {each.event.key: each for each in reported if each.event.metric == metric.name}
+    for each in once.values():
         if metric.takes(each.delay_s):
             by_opening.setdefault(each.opening, []).append(each)
         else:
@@ -288,16 +289,6 @@ def _latest_delays(rows: Sequence[_Row]) -> list[float]:
         if len(found) >= MOST_DELAYS:
             break
     return found
-
-
-def _once(reported: Iterable[Reported]) -> list[Reported]:
-    """Return each event once, as it came first."""
-    found: dict[tuple[str, str, str], Reported] = {}
-    for each in reported:
-        known = found.setdefault(each.event.key, each)
-        if each.received_at_s < known.received_at_s:
-            found[each.event.key] = each
-    return list(found.values())
 
 
 def _value(own: Sequence[Reported], how: How) -> float:

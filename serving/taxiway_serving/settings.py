@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from taxiway_serving import names
 from taxiway_serving.errors import InvalidSpecError
@@ -43,6 +44,9 @@ class ServingSettings:
             is known to be late (TAXIWAY_FEEDBACK_RETENTION_S, default 3600, above 0).
         metric_sources_file: JSON file with the addresses of Prometheus and SQL sources that rollouts may name
             (TAXIWAY_METRIC_SOURCES_FILE, default home/metric_sources.json, which need not exist).
+        webhook_url: Where what happens to rollouts is posted (TAXIWAY_WEBHOOK_URL); "" tells nobody.
+        webhook_secret_file: File with the key that posts are signed with (TAXIWAY_WEBHOOK_SECRET_FILE); None signs
+            nothing.
     """
 
     home: Path
@@ -56,6 +60,8 @@ class ServingSettings:
     tick_s: float = 0.5
     feedback_retention_s: float = 3600.0
     metric_sources_file: Path | None = None
+    webhook_url: str = field(default="", repr=False)
+    webhook_secret_file: Path | None = None
 
     @classmethod
     def under(
@@ -108,6 +114,8 @@ class ServingSettings:
             metric_sources_file=Path(env.get(names.ENV_METRIC_SOURCES_FILE) or home / "metric_sources.json")
             .expanduser()
             .absolute(),
+            webhook_url=_address(env, names.ENV_WEBHOOK_URL, faults),
+            webhook_secret_file=_file(env, names.ENV_WEBHOOK_SECRET_FILE),
         )
         if faults:
             raise InvalidSpecError(tuple(faults), "settings")
@@ -161,6 +169,20 @@ def _port(env: Mapping[str, str], name: str, default: int, faults: list[str]) ->
         faults.append(f"{name} must be a port from 1 to 65535, got {text!r}")
         return default
     return int(text)
+
+
+def _address(env: Mapping[str, str], name: str, faults: list[str]) -> str:
+    text = env.get(name) or ""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        # The path of a webhook is a password as often as not.
+        faults.append(f"{name} must be an address that begins with http:// or https://")
+        return ""
+    return text
+
+
+def _file(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]).expanduser().absolute() if env.get(name) else None
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:

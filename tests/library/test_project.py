@@ -167,6 +167,31 @@ def test_contract_that_is_missing_is_a_fault(project: Path) -> None:
     assert "names contract.json, which is missing" in faults_of(project)
 
 
+def forbid(project: Path, text: str) -> None:
+    with (project / "pyproject.toml").open("a") as file:
+        file.write(f"[tool.taxiway.traffic]\n{text}\n")
+
+
+def test_strategies_may_be_forbidden_with_a_reason(project: Path) -> None:
+    assert read_project(project).traffic == {}
+    forbid(project, 'forbid = ["blue_green"]\nreason = "patients would all see it"')
+    assert read_project(project).traffic == {"forbid": ["blue_green"], "reason": "patients would all see it"}
+
+
+def test_strategies_forbidden_without_a_reason_get_one(project: Path) -> None:
+    forbid(project, 'forbid = ["all_at_once"]')
+    assert "few users" in read_project(project).traffic["reason"]
+
+
+def test_strategy_that_is_none_cannot_be_forbidden(project: Path) -> None:
+    """Misspelt, it would forbid nothing; and the way back is never forbidden."""
+    forbid(project, 'forbid = ["blue-green", "undo"]\nreason = ""')
+    faults = faults_of(project)
+    assert "forbid names 'blue-green'; known: canary, linear" in faults
+    assert "forbid names 'undo'" in faults
+    assert "reason must be a text" in faults
+
+
 def test_mlproject_is_accepted_for_training(project: Path) -> None:
     edit(
         project,

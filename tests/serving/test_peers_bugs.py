@@ -4,7 +4,7 @@ Each test is named after what must be true here; its docstring names the tracker
 in `tests/delivery`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,24 @@ import pytest
 
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import VariantId
-from taxiway_serving.rollout.state import Outcome, RolloutState, Status
-from taxiway_serving.rollout.spec import spec_from_json
+from taxiway_serving.rollout.state import Outcome, Status
 from taxiway_serving.split import Split
-from taxiway_serving.testing import attempt
+from taxiway_serving.strategies import rollout_from_json
 from tests.serving.plane import HANDLE, Plane
+from tests.serving.stories import (
+    HALF,
+    begin,
+    entries,
+    fail,
+    observed_pct,
+    state,
+    stepped,
+    until_live,
+    until_pct,
+    with_candidate,
+)
 
 STABLE, CANDIDATE = (VariantId(handle=HANDLE, version=version) for version in (1, 2))
-Steps = Sequence[Mapping[str, Any]]
-HALF: Steps = ({"setWeight": 50}, {"pause": {}}, {"setWeight": 100})
 
 
 @pytest.fixture
@@ -44,60 +53,6 @@ def slow(tmp_path: Path) -> Iterator[Plane]:
         stepped(made, 4)
         assert made.stable == 1
         yield made
-
-
-def with_candidate(plane: Plane) -> Plane:
-    plane.go_live(1)
-    plane.deploy(2)
-    plane.tick(3)
-    return plane
-
-
-def stepped(plane: Plane, times: int) -> None:
-    for _ in range(times):
-        plane.tick()
-        plane.router.step()
-
-
-def begin(plane: Plane, version: int = 2, *, name: str = "canary", steps: Steps = (), **body: Any) -> None:
-    """Start a canary as a caller does, from plain JSON."""
-    strategy = {"kind": "canary", "steps": list(steps)}
-    asked = {"id": name, "handle": HANDLE, "version": version, "actor": "ann", "strategy": strategy}
-    plane.commands.start(spec_from_json({**asked, "warm_s": 60, **body}))
-
-
-def state(plane: Plane, name: str = "canary") -> RolloutState:
-    return plane.rollout(name).state
-
-
-def observed_pct(plane: Plane, version: int = 2) -> float:
-    split = plane.router.observed(HANDLE)
-    return split.weight_pct(version) if split else 0.0
-
-
-def until_pct(plane: Plane, weight_pct: float, *, requests: int = 20) -> None:
-    for _ in range(60):
-        if observed_pct(plane) == weight_pct:
-            plane.tick(requests=requests)
-            return
-        plane.tick(requests=requests)
-    raise AssertionError(f"never at {weight_pct} %: {state(plane)}")
-
-
-def until_live(plane: Plane, version: int) -> None:
-    for _ in range(120):
-        if plane.stable == version:
-            return
-        plane.tick(requests=100)
-    raise AssertionError(f"version {version} is not live: {state(plane)}")
-
-
-def entries(plane: Plane) -> int:
-    return len(plane.store.entries(None, after=0, limit=10_000))
-
-
-def fail(plane: Plane, version: int) -> None:
-    plane.fails = lambda asked, number: asked == version and number % 2 == 0
 
 
 # Ready before weight, drained before stop
@@ -304,7 +259,7 @@ def test_too_little_evidence_by_the_deadline_pauses(live: Plane) -> None:
 
 def test_metrics_that_cannot_be_asked_neither_fail_nor_promote(live: Plane) -> None:
     """Flagger: an unreachable metric server is a failed check."""
-    begin(live)
+    begin(live, steps=({"setWeight": 5}, {"bake": {"duration_s": 10}}, {"setWeight": 100}))
     until_pct(live, 5)
     live.source.is_reachable = False
     live.tick(120, requests=100)
@@ -319,78 +274,6 @@ def test_errors_that_stable_has_too_never_add_up_to_a_rollback(live: Plane) -> N
     assert (state(live).status, observed_pct(live)) == (Status.PROGRESSING, 20)
 
 
-# One rollout after another
-
-
-def test_canary_after_a_rollback_begins_anew(live: Plane) -> None:
-    """argo-rollouts#2048, #3120: what an aborted canary left got the next one stuck. No evidence leaks either."""
-    fail(live, 2)
-    begin(live, name="first")
-    live.tick(40, requests=100)
-    assert state(live, "first").outcome is Outcome.ROLLED_BACK
-    live.fails = lambda _version, _number: False
-    begin(live, name="second")
-    weights = []
-    for _ in range(120):
-        live.tick(requests=100)
-        weights.append(observed_pct(live))
-    assert list(dict.fromkeys(weights)) in ([0, 5, 25, 100], [5, 25, 100])
-    assert (live.stable, state(live, "second").outcome) == (2, Outcome.PROMOTED)
-
-
-def test_canary_is_not_judged_by_what_the_log_still_holds_of_an_earlier_one(live: Plane) -> None:
-    """The leak of canary, rollback, canary: attempts that end late are of the rollout in which they began."""
-    fail(live, 2)
-    begin(live, name="first")
-    live.tick(40, requests=100)
-    live.fails = lambda _version, _number: False
-    late = attempt(at_s=live.now_s - 1, assigned=2, answered=2, status=500)
-    live.tick(5, requests=10)
-    begin(live, name="second", steps=HALF)
-    live.source.add(*(attempt_of(late, number) for number in range(200)))
-    live.tick(20, requests=50)
-    assert (state(live, "second").outcome, observed_pct(live)) == (None, 50)
-
-
-def attempt_of(late: Any, number: int) -> Any:
-    return attempt(
-        at_s=late.at_s, assigned=2, answered=2, status=500, request_id=f"late-{number}", unit=f"user:{number}"
-    )
-
-
-def test_user_who_met_an_error_in_one_canary_counts_again_in_the_next(live: Plane) -> None:
-    """The other side of the leak: a user marked in the first rollout is evidence in the second."""
-    for name in ("first", "second"):
-        fail(live, 2)
-        begin(live, name=name, steps=HALF)
-        for _ in range(30):
-            live.tick(requests=10)
-            live.source.add(
-                *(
-                    attempt(at_s=live.now_s, assigned=2, answered=2, status=500, unit=f"user:{number}")
-                    for number in range(20)
-                    if observed_pct(live) > 0
-                )
-            )
-            if state(live, name).status is Status.ENDED:
-                break
-        assert state(live, name).outcome is Outcome.ROLLED_BACK
-        live.tick(3)
-
-
-def test_promoted_version_is_undone_without_loading_anything(live: Plane) -> None:
-    """flagger#453: no instant rollback after a promotion, since the old version was gone at once."""
-    begin(live)
-    until_live(live, 2)
-    before = len([call for call in live.runtime.calls if call == ("stop", str(STABLE))])
-    started = live.runtime.logs(STABLE, tail=99).count("starting")
-    live.commands.undo(HANDLE, actor="ann", rollout_id="undo")
-    live.tick(3, requests=10)
-    assert live.router.observed(HANDLE) == Split.whole(1)
-    assert live.runtime.logs(STABLE, tail=99).count("starting") == started
-    assert len([call for call in live.runtime.calls if call == ("stop", str(STABLE))]) == before
-
-
 # What is asked for is done or refused, and what is done is told
 
 
@@ -398,17 +281,24 @@ def test_promoted_version_is_undone_without_loading_anything(live: Plane) -> Non
     ("body", "named"),
     [
         ({"canaryTrafficPercent": 10}, "canaryTrafficPercent"),
-        ({"strategy": {"kind": "canary", "stepWeigth": 5}}, "stepWeigth"),
         ({"strategy": {"kind": "canary", "steps": [{"setWeigth": 5}]}}, "setWeigth"),
         ({"strategy": {"kind": "canary", "steps": [{"pause": {"durationS": 5}}]}}, "durationS"),
         ({"strategy": {"kind": "rolling"}}, "rolling"),
     ],
-    ids=["field", "option of a strategy", "step", "option of a step", "strategy"],
+    ids=["field", "step", "option of a step", "strategy"],
 )
 def test_field_that_is_not_known_is_refused_by_its_name(body: Mapping[str, Any], named: str) -> None:
     """kserve#4074, #5335: a canary field was silently ignored, and all traffic moved."""
     with pytest.raises(InvalidSpecError, match=named):
-        spec_from_json({"id": "canary", "handle": HANDLE, "version": 2, **body})
+        rollout_from_json({"id": "canary", "handle": HANDLE, "version": 2, **body})
+
+
+@pytest.mark.parametrize("steps", [[], list(HALF)], ids=["preset", "steps of the caller's own"])
+def test_option_that_the_strategy_does_not_have_is_refused_by_its_name(live: Plane, steps: Any) -> None:
+    """The same, once the plan is made: also where the caller's own steps take the place of the preset."""
+    strategy = {"kind": "canary", "stepWeigth": 5, "steps": steps}
+    with pytest.raises(InvalidSpecError, match="stepWeigth"):
+        begin(live, strategy=strategy)
 
 
 @pytest.mark.parametrize("end", ["rolled back", "never ready", "undone"])

@@ -64,6 +64,11 @@ def test_events_of_one_exposure_become_one_value(how: str, total: float) -> None
     assert (found.rewarded, found.total, found.squares) == (1, total, total**2)
 
 
+def test_first_of_events_at_the_same_time_does_not_depend_on_their_order() -> None:
+    events = [event(1, 3.0, event_id="b"), event(1, 2.0, event_id="a")]
+    assert one([exposure(1)], events).total == one([exposure(1)], events[::-1]).total == 2.0
+
+
 def test_events_of_unknown_requests_and_other_metrics_do_not_count() -> None:
     assert one([exposure(1)], [event(7), event(1, metric="revenue")]).rewarded == 0
 

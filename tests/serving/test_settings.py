@@ -29,6 +29,8 @@ def test_settings_follow_every_variable(tmp_path: Path) -> None:
             "TAXIWAY_GATEWAY_PORT": "2",
             "TAXIWAY_ENVOY_ADMIN_PORT": "3",
             "TAXIWAY_TICK_S": "0.1",
+            "TAXIWAY_FEEDBACK_RETENTION_S": "60",
+            "TAXIWAY_METRIC_SOURCES_FILE": "/secret/sources.json",
         }
     )
     assert settings == ServingSettings(
@@ -41,6 +43,8 @@ def test_settings_follow_every_variable(tmp_path: Path) -> None:
         envoy_port=2,
         envoy_admin_port=3,
         tick_s=0.1,
+        feedback_retention_s=60.0,
+        metric_sources_file=Path("/secret/sources.json"),
     )
 
 

@@ -4,7 +4,7 @@ No work is done here or in an operator: each calls the library, which a notebook
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from taxiway.provenance import Provenance
     from taxiway.settings import Settings
+
+
+KILL_S = 3.0
 
 
 class TaxiwayOperator(BaseOperator):
@@ -48,8 +51,9 @@ def refusals() -> Iterator[None]:
         AirflowFailException: For a broken specification, a thing that does not exist, a token that the controller does
             not know, files that are not what was registered, a closed gate, a failed verification, or a rollout that
             ended without promotion.
+        AirflowSkipException: For a rollout that gave way to a newer one: nothing failed, and nothing is left to do.
     """
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
     from taxiway import errors
 
@@ -64,6 +68,8 @@ def refusals() -> Iterator[None]:
     )
     try:
         yield
+    except errors.SupersededError as gave_way:
+        raise AirflowSkipException(str(gave_way)) from gave_way
     except final as refusal:
         raise AirflowFailException(str(refusal)) from refusal
 
@@ -80,6 +86,56 @@ def provenance(context: "Context") -> "Provenance":
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
     )
+
+
+def actor(context: "Context", person: str | None = None) -> str:
+    """Return who asks, for the ledger: a person where there is one, DAG, task and run; as a header can carry it."""
+    ti = context["ti"]
+    task = f"airflow {ti.dag_id}.{ti.task_id} {ti.run_id}"
+    told = (f"{person} through {task}" if person else task).encode("ascii", "replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in told)[:250]
+
+
+def facts(context: "Context") -> dict[str, str]:
+    """Return what a notification says of a task: which, how it ended, why, and where its log is."""
+    ti, error = context["ti"], context.get("exception")
+    link = getattr(ti, "log_url", "")
+    found = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "link": str(link)}
+    return found | {"state": str(ti.state)} | ({"error": str(error)} if error else {})
+
+
+def rollout_name(context: "Context", version: int) -> str:
+    """Return the id of the rollout that a task instance asks for: every try finds the same one."""
+    return f"{task_name(provenance(context))}-v{version}"
+
+
+def announce(task: BaseOperator, context: "Context", *, version: int | None, outcome: str | None) -> None:
+    """Write what came out into the events of the task's assets, for the DAGs that they trigger."""
+    for asset in task.outlets:
+        context["outlet_events"][asset].extra = {
+            "version": version,
+            "outcome": outcome,
+            "run_id": context["run_id"],
+        }
+
+
+def leave(task: TaxiwayOperator, rollouts: Mapping[str, str], *, is_aborted: bool) -> None:
+    """Leave rollouts when their task is killed, which has five seconds: they go on, or are aborted."""
+    begun = {handle: name for handle, name in rollouts.items() if name}
+    if not is_aborted or not begun:
+        task.log.warning(
+            "The rollout goes on without this task: the controller carries it; a retry follows it again"
+        )
+        return
+    from taxiway.errors import TaxiwayError
+    from taxiway.traffic import command
+
+    for handle, name in begun.items():
+        try:
+            command(handle, name, "abort", task.settings(), timeout_s=KILL_S / len(begun))
+            task.log.warning("Rollout %s of %s was aborted with this task", name, handle)
+        except TaxiwayError as error:
+            task.log.warning("Rollout %s of %s was not aborted and goes on: %s", name, handle, error)
 
 
 def task_name(task: "Provenance") -> str:
@@ -118,6 +174,14 @@ def bundle_origin(context: "Context", project: str) -> "dict[str, str | None]":
         return {}
     url = getattr(bundle, "repo_url", None)
     return {"commit": commit, "url": redact(str(url)) if url else None}
+
+
+def specification(strategy: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a strategy as the library takes it: a name stands for its defaults, rivals are numbers."""
+    if isinstance(strategy, str):
+        return {"kind": strategy}
+    rivals = [version_number(rival) for rival in strategy.get("rivals") or ()]
+    return {**strategy, **({"rivals": rivals} if rivals else {})}
 
 
 def version_number(value: int | str) -> int:

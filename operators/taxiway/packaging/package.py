@@ -166,6 +166,8 @@ def _manifest(project: Project, component: Component) -> dict[str, Any]:
         found["tuning"] = dict(project.tuning)
     if component.kind == "inference":
         found["sla"], found["contract"] = dataclasses.asdict(project.sla), project.contract
+    if component.kind == "inference" and project.traffic:
+        found["traffic"] = dict(project.traffic)
     return found
 
 

@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict
 
 from taxiway_serving.controller import views
 from taxiway_serving.controller.commands import Commands
-from taxiway_serving.controller.feedback import add_feedback_routes, add_timeline_routes
+from taxiway_serving.controller.feedback import (
+    add_estimate_routes,
+    add_feedback_routes,
+    add_timeline_routes,
+)
 from taxiway_serving.controller.limits import BodyLimit
 from taxiway_serving.controller.roles import Right, Tokens, allowed
 from taxiway_serving.controller.tick import Reconciler
@@ -62,10 +66,20 @@ class VariantBody(BaseModel):
 
 
 class UndoBody(BaseModel):
-    """The caller's name for an undo."""
+    """The caller's name for an undo, and what to go back to: neither is the version before."""
 
     model_config = ConfigDict(extra="forbid")
-    id: str
+    id: str | None = None
+    version: int | None = None
+    at_s: float | None = None
+
+
+class VerbBody(BaseModel):
+    """What a verb means: a candidate, and the step that it is about; at another step nothing is done."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +149,7 @@ def _add_evidence_routes(app: FastAPI, parts: Parts) -> None:
     wiring: dict[str, Any] = {"store": parts.store, "tokens": parts.tokens, "clock": parts.clock}
     if parts.rewards is not None:
         add_feedback_routes(app, rewards=parts.rewards, **wiring)
+        add_estimate_routes(app, rewards=parts.rewards, **wiring)
     if parts.timeline is not None:
         add_timeline_routes(app, timeline=parts.timeline, rewards=parts.rewards, **wiring)
 
@@ -165,11 +180,23 @@ def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
         entries = parts.store.entries(check_handle(handle), after=after, limit=limit)
         return {"entries": [entry.to_json() for entry in entries]}
 
+    @app.get("/v1/ledger")
+    def show_whole_ledger(
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        _: str = viewer,
+    ) -> dict[str, Any]:
+        """Show the history of all handles, entry by entry: the hash chain runs through all of them."""
+        entries = parts.store.entries(None, after=after, limit=limit)
+        return {"entries": [entry.to_json() for entry in entries]}
+
     @app.post("/v1/endpoints/{handle}/undo")
     def undo(handle: str, body: UndoBody | None = None, who: str = operator) -> dict[str, Any]:
-        """Go back to the version that was live before; the same id again is the same undo."""
-        rollout_id = body.id if body else None
-        undone = parts.commands.undo(check_handle(handle), actor=who, rollout_id=rollout_id)
+        """Go back to a version that was live: the last one, a named one, or the one of a time. Same id, same undo."""
+        asked = body or UndoBody()
+        undone = parts.commands.undo(
+            check_handle(handle), actor=who, rollout_id=asked.id, version=asked.version, at_s=asked.at_s
+        )
         return views.rollout_view(undone, parts.clock())
 
 
@@ -205,6 +232,14 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
         spec = spec_from_json({**body, "handle": handle, "actor": who})
         return views.rollout_view(parts.commands.start(spec), parts.clock())
 
+    @app.get("/v1/endpoints/{handle}/rollouts")
+    def list_rollouts(
+        handle: str, limit: Annotated[int, Query(ge=1, le=1000)] = 50, _: str = viewer
+    ) -> dict[str, Any]:
+        """List the handle's rollouts, the newest first: what waits, what runs, what has ended."""
+        found = parts.store.recent(check_handle(handle), limit=limit)
+        return {"rollouts": [views.rollout_view(rollout, parts.clock()) for rollout in found]}
+
     @app.get("/v1/endpoints/{handle}/rollouts/{rollout_id}")
     def show(handle: str, rollout_id: str, _: str = viewer) -> dict[str, Any]:
         """Show a rollout: its step, its reason in words, its evidence."""
@@ -214,9 +249,14 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
         return views.rollout_view(rollout, parts.clock())
 
     @app.post("/v1/endpoints/{handle}/rollouts/{rollout_id}/{verb}")
-    def act(handle: str, rollout_id: str, verb: str, who: str = operator) -> dict[str, Any]:
-        """Promote, abort, pause or resume a rollout."""
-        rollout = parts.commands.act(check_handle(handle), rollout_id, verb, actor=who)
+    def act(
+        handle: str, rollout_id: str, verb: str, body: VerbBody | None = None, who: str = operator
+    ) -> dict[str, Any]:
+        """Promote, abort, pause or resume a rollout; add a candidate to an experiment, or remove one."""
+        meant = body or VerbBody()
+        rollout = parts.commands.act(
+            check_handle(handle), rollout_id, verb, actor=who, version=meant.version, step=meant.step
+        )
         return views.rollout_view(rollout, parts.clock())
 
 

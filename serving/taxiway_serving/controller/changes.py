@@ -1,13 +1,13 @@
 """What a rollout's beginning, or its new state, changes. Values in, one `Change` out; nothing is stored here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from taxiway_serving.controller.events import deliveries_of
 from taxiway_serving.controller.ordering import endpoint_after, retirements
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant
+from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
 from taxiway_serving.rollout.machine import begin
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status
 from taxiway_serving.rollout.steps import step_to_json
@@ -36,24 +36,43 @@ def merged(changes: Iterable[Change]) -> Change:
 
 def queued(rollout: Rollout, fleet: Fleet, now_s: float) -> Change:
     """Return what asking for a rollout changes: it has a place in the queue, and its versions are kept running."""
-    needed = tuple(
-        replace(variant, retire_at_s=None)
-        for variant in fleet.variants
-        if variant.handle == rollout.spec.handle and variant.version in rollout.spec.versions
-    )
     spec = rollout.spec
+    needed = awake(fleet, spec.handle, spec.versions, now_s, is_anew=spec.strategy == "undo")
     body: dict[str, Any] = {"rollout": spec.id, "spec": spec.to_json()}
     note = _note(now_s, spec.handle, "asked", spec.actor, f"{spec.strategy} of version {spec.version}", body)
     return Change(variants=needed, rollouts=(rollout,), notes=(note,))
 
 
+def awake(
+    fleet: Fleet, handle: str, versions: Sequence[int], now_s: float, *, is_anew: bool = False
+) -> tuple[Variant, ...]:
+    """Return variants that are kept running, and started again where they were stopped.
+
+    Args:
+        fleet: The desired state.
+        handle: Endpoint.
+        versions: Which of its variants.
+        now_s: Seconds since the epoch.
+        is_anew: Whether one that has failed before gets a fresh start.
+    """
+    mine = [v for v in fleet.variants if v.handle == handle and v.version in versions]
+    return tuple(_awake(variant, now_s, is_anew=is_anew) for variant in mine)
+
+
+def _awake(variant: Variant, now_s: float, *, is_anew: bool) -> Variant:
+    if variant.wish is not Wish.RUNNING:
+        return replace(variant, wish=Wish.RUNNING, retire_at_s=None, asked_at_s=now_s, host="", port=0)
+    return replace(variant, retire_at_s=None, asked_at_s=now_s if is_anew else variant.asked_at_s)
+
+
 def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLLOUTS) -> Change:
     """Return what a queued rollout's turn changes; nothing while another runs on its handle, or too many run at all.
 
-    Its plan is made anew: what is live may have changed while it waited.
+    Its plan is made anew: what is live may have changed while it waited. The way back waits for no room.
     """
     spec = rollout.spec
-    if fleet.active(spec.handle) is not None or len(fleet.running) >= most:
+    is_full = len(fleet.running) >= most and spec.strategy != "undo"
+    if fleet.active(spec.handle) is not None or is_full:
         return Change()
     endpoint = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
     state = begin(stable=endpoint.stable, now_s=now_s)
@@ -62,7 +81,9 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
     except InvalidSpecError as fault:
         state, steps = _over(state, Outcome.ABORTED, str(fault), now_s), rollout.plan
     if endpoint.stable in spec.versions:
-        state = _over(state, Outcome.PROMOTED, f"version {endpoint.stable} is live already", now_s)
+        is_alone = len(spec.versions) == 1
+        outcome = Outcome.PROMOTED if is_alone else Outcome.COMPLETED
+        state = _over(state, outcome, f"version {endpoint.stable} is live already", now_s)
         state = replace(state, winner=endpoint.stable)
     after = Rollout(spec=spec, plan=steps, state=state)
     body = {

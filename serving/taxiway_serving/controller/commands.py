@@ -11,9 +11,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from taxiway_serving.controller.changes import MOST_ROLLOUTS, begun, changed, merged, queued
+from taxiway_serving.controller.changes import MOST_ROLLOUTS, awake, begun, changed, merged, queued
+from taxiway_serving.controller.refusals import check_candidates, check_files, check_group, check_routes
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
+from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.machine import begin
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, Status
@@ -27,6 +29,10 @@ UNUSED_S = 3600.0
 """A variant that no rollout takes up by then is stopped: its verification failed, or its DAG run was given up."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Commands:
     """The controller's verbs. Safe to call from several threads."""
 
@@ -38,9 +44,20 @@ class Commands:
         home: Path,
         clock: Callable[[], float],
         most_rollouts: int = MOST_ROLLOUTS,
+        settle: Callable[[], None] = _nothing,
     ) -> None:
+        """Wire the parts; nothing is changed yet.
+
+        Args:
+            store: Desired state and ledger.
+            lock: Held by whoever changes them.
+            home: Folder that variants may be run from.
+            clock: Seconds since the epoch.
+            most_rollouts: Rollouts that run at once; more wait for their turn.
+            settle: Stores what was seen of rollouts before a command changes them.
+        """
         self._store, self._lock, self._home, self._clock = store, lock, home, clock
-        self._most_rollouts = most_rollouts
+        self._most_rollouts, self._settle = most_rollouts, settle
 
     def deploy(self, spec: VariantSpec, *, actor: str) -> None:
         """Want a variant to run. It takes no live traffic until a rollout gives it some.
@@ -50,13 +67,13 @@ class Commands:
             ConflictError: If that version is live, was live last or is being rolled out, with another content: a
                 version is never ambiguous.
         """
-        _check_files(spec, self._home)
+        check_files(spec, self._home)
         with self._lock:
             fleet, now_s = self._store.fleet(), self._clock()
             known = fleet.variant(spec.handle, spec.version)
             is_same = known is not None and VariantSpec.from_json(known.spec).digest() == spec.digest()
             endpoint = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
-            is_needed = _is_needed(spec.version, endpoint, fleet.active(spec.handle))
+            is_needed = _is_needed(spec.version, endpoint, fleet)
             if known and not is_same and is_needed:
                 next_step = "register a new model version and deploy that one"
                 raise ConflictError(
@@ -87,11 +104,10 @@ class Commands:
         with self._lock:
             fleet, now_s = self._store.fleet(), self._clock()
             variant, endpoint = fleet.variant(handle, version), fleet.endpoint(handle)
-            rollout = fleet.active(handle)
             if variant is None:
                 raise NotFoundError("variant", f"{handle}/{version}")
             is_live = endpoint is not None and endpoint.split is not None and version in endpoint.split.parts
-            if is_live or (rollout and rollout.spec.version == version):
+            if is_live or version in _rolled_out(handle, fleet):
                 raise ConflictError(
                     f"{handle}/{version}", "has traffic or a rollout", "roll out another version first"
                 )
@@ -108,16 +124,21 @@ class Commands:
 
         Raises:
             NotFoundError: If one of its versions was never deployed.
-            ConflictError: If the id names another rollout, or another one is running and it is to be rejected.
+            ConflictError: If the id names another rollout, another one is running and it is to be rejected, or its
+                group's name was used before.
             InvalidSpecError: If its strategy's options have faults.
         """
         with self._lock:
+            self._settle()
             known = self._store.rollout(spec.id)
             if known:
                 return _same(known, spec)
             fleet, now_s = self._store.fleet(), self._clock()
             endpoint = _deployed(fleet, spec)
+            check_candidates(spec, endpoint)
+            check_group(spec, self._store.group(spec.group.name) if spec.group else ())
             steps = plan(spec, endpoint.stable)
+            check_routes(spec, steps)
             others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
             if others and spec.on_running == "reject":
                 running = others[0].spec
@@ -149,19 +170,38 @@ class Commands:
         return change.rollouts[0] if change.rollouts else rollout
 
     def act(
-        self, handle: str, rollout_id: str, verb: str, *, actor: str, version: int | None = None
+        self,
+        handle: str,
+        rollout_id: str,
+        verb: str,
+        *,
+        actor: str,
+        version: int | None = None,
+        step: int | None = None,
     ) -> Rollout:
         """Do one of the verbs to a rollout; a no-op where there is nothing to do.
+
+        Args:
+            handle: Endpoint.
+            rollout_id: The rollout.
+            verb: One of `verbs.VERBS`.
+            actor: Who says so.
+            version: The candidate that is meant.
+            step: The step that is meant: once the rollout is at another one, nothing is done, so that a `promote`
+                that is sent twice is done once. None means whichever it is at.
 
         Raises:
             NotFoundError: If the handle has no such rollout, or the version to add was never deployed.
             InvalidSpecError: If there is no such verb.
         """
         with self._lock:
+            self._settle()
             now_s, fleet = self._clock(), self._store.fleet()
             rollout = self._store.rollout(rollout_id)
             if rollout is None or rollout.spec.handle != handle:
                 raise NotFoundError("rollout", rollout_id, f"see the rollouts of {handle}")
+            if step is not None and rollout.state.step != step:
+                return rollout
             if verb == "add" and version is not None and fleet.variant(handle, version) is None:
                 raise NotFoundError("variant", f"{handle}/{version}", "deploy it before it joins")
             state = act(
@@ -169,7 +209,9 @@ class Commands:
             )
             if state == rollout.state:
                 return rollout
-            self._store.commit(changed(rollout, state, fleet, verb, actor, now_s))
+            joining = awake(fleet, handle, (version,), now_s) if verb == "add" and version else ()
+            change = changed(rollout, state, fleet, verb, actor, now_s)
+            self._store.commit(merged([change, Change(variants=joining)]))
             return replace(rollout, state=state)
 
     def undo(
@@ -192,6 +234,7 @@ class Commands:
 
         Raises:
             NotFoundError: If the handle has no earlier version, or had none live then.
+            InvalidSpecError: If both a version and a time are given, or a time to come.
             ConflictError: If a rollout is running: abort that one. Also if the version has not been live lately, and
                 has to prove itself anew.
         """
@@ -201,7 +244,6 @@ class Commands:
                 return known
             endpoint = self._store.fleet().endpoint(handle) or Endpoint(handle=handle)
             target = self._target(endpoint, version, at_s)
-            self._wake(handle, target)
             spec = RolloutSpec(
                 id=rollout_id or f"undo-{uuid.uuid4()}",
                 handle=handle,
@@ -216,6 +258,7 @@ class Commands:
         """Return the version to go back to, out of the handle's past."""
         past = self._store.lived(endpoint.handle)
         if at_s is not None:
+            _check_time(at_s, version, self._clock())
             version = next((found for since_s, found in reversed(past) if since_s <= at_s), None)
             if version is None:
                 raise NotFoundError("live version", f"{endpoint.handle} at {at_s:.0f}", "it went live later")
@@ -229,19 +272,26 @@ class Commands:
             raise ConflictError(f"{endpoint.handle}/{target}", what, next_step)
         return target
 
-    def _wake(self, handle: str, version: int) -> None:
-        """Want a version to run again whose process was stopped meanwhile."""
-        variant = self._store.fleet().variant(handle, version)
-        if variant is not None and variant.wish is not Wish.RUNNING:
-            now_s = self._clock()
-            awake = replace(variant, wish=Wish.RUNNING, retire_at_s=None, asked_at_s=now_s)
-            self._store.commit(Change(variants=(awake,)))
+
+def _is_needed(version: int, endpoint: Endpoint, fleet: Fleet) -> bool:
+    """Return whether a version is live, may be gone back to, is being rolled out, or waits for that."""
+    return version in (endpoint.stable, endpoint.previous) or version in _rolled_out(endpoint.handle, fleet)
 
 
-def _is_needed(version: int, endpoint: Endpoint, rollout: Rollout | None) -> bool:
-    """Return whether a version is live, may be gone back to, or is being rolled out."""
-    wanted = (endpoint.stable, endpoint.previous, rollout.spec.version if rollout else None)
-    return version in wanted
+def _rolled_out(handle: str, fleet: Fleet) -> set[int]:
+    """Return the versions that the handle's rollouts bring, those that wait for their turn included."""
+    mine = [each for each in fleet.rollouts if each.spec.handle == handle]
+    return {version for each in mine for version in candidates_of(each.spec, each.state)}
+
+
+def _check_time(at_s: float, version: int | None, now_s: float) -> None:
+    faults = []
+    if version is not None:
+        faults.append(f"got version {version} and at_s {at_s:.0f}; give one of them")
+    if at_s > now_s:
+        faults.append(f"at_s {at_s:.0f} is yet to come; now is {now_s:.0f}")
+    if faults:
+        raise InvalidSpecError(tuple(faults), "undo")
 
 
 def _deployed(fleet: Fleet, spec: RolloutSpec) -> Endpoint:
@@ -259,23 +309,6 @@ def _same(known: Rollout, spec: RolloutSpec) -> Rollout:
             f"rollout {spec.id}", f"was asked for {asked}", "give the new rollout an id of its own"
         )
     return known
-
-
-def _check_files(spec: VariantSpec, home: Path) -> None:
-    faults = []
-    named = {name: getattr(spec, name) for name in ("bento_dir", "model_dir", "python", "contract")}
-    for name, value in named.items():
-        if value is None:
-            continue
-        path = Path(value)
-        if ".." in path.parts or not path.is_relative_to(home):
-            faults.append(
-                f"{name}: {path} lies outside the controller's home {home}; it runs nothing from elsewhere"
-            )
-        elif not path.exists():
-            faults.append(f"{name}: {path} does not exist on the controller's host")
-    if faults:
-        raise InvalidSpecError(tuple(faults), f"variant {spec.handle}/{spec.version}")
 
 
 def _note(now_s: float, handle: str, kind: str, actor: str, reason: str, body: Mapping[str, Any]) -> Note:

@@ -19,10 +19,11 @@ from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.machine import Decision, advance
 from taxiway_serving.rollout.observation import GroupSeen, Observation
-from taxiway_serving.rollout.state import PROMOTIONS, Outcome, Status, Verdict
+from taxiway_serving.rollout.state import PROMOTIONS, Outcome, RolloutState, Status, Verdict
 from taxiway_serving.routing.router import Revision, Router
 
 GIVEN_UP = (Outcome.ABORTED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)
+WELL = (*PROMOTIONS, Outcome.COMPLETED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,26 @@ class Judged:
         return self.decision.state != self.before.state
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What one look leads to.
+
+    Attributes:
+        judged: Every rollout that runs.
+        looks: What was learned of them, with how far the log was read.
+        rest: What else changes: variants that come and go, rollouts whose turn it is.
+    """
+
+    judged: tuple[Judged, ...]
+    looks: Change
+    rest: Change
+
+    @property
+    def whole(self) -> Change:
+        """All of it."""
+        return merged([self.looks, self.rest])
+
+
 class Decider:
     """Decides about the whole fleet. One thread calls it, under the controller's lock."""
 
@@ -55,7 +76,7 @@ class Decider:
         *,
         published: Revision | None,
         mirror_to: tuple[str, int] | None,
-    ) -> Change:
+    ) -> Decided:
         """Return everything that this look changes.
 
         Args:
@@ -74,7 +95,11 @@ class Decider:
         variants = tuple(self._variants(fleet, world, retiring, now_s))
         cursor = world.cursor if news or world.attempts else None
         rest = [replace(change, variants=()) for change in changes]
-        return merged([*rest, Change(variants=variants, cursor=cursor), *self._next_turns(fleet, now_s)])
+        return Decided(
+            judged=tuple(judged),
+            looks=merged([*rest, Change(cursor=cursor)]),
+            rest=merged([Change(variants=variants), *self._next_turns(fleet, now_s)]),
+        )
 
     def _next_turns(self, fleet: Fleet, now_s: float) -> Iterator[Change]:
         """Begin what waits, first come, first served, as far as there is room."""
@@ -164,31 +189,25 @@ class Decider:
         )
         # A member that is not ready waits for itself too, so that all see all ready before any ends.
         waits_for = [
-            handle
-            for handle in group.handles
-            if handle not in members
-            or not (members[handle].is_ready or members[handle].outcome in PROMOTIONS)
+            handle for handle in group.handles if handle not in members or not _is_done(members[handle])
         ]
         return GroupSeen(waits_for=tuple(waits_for), failed=failed)
 
     def _together(self, mine: Judged, judged: Sequence[Judged], now_s: float) -> Judged:
-        """Judge a member anew if another one of its group fails at this very look."""
+        """Judge a member anew if another one of its group fails at this very look, or does not end with it."""
         group, seen = mine.before.spec.group, mine.seen.group
         if group is None or seen is None or seen.failed:
             return mine
-        failing = next(
-            (
-                each
-                for each in judged
-                if each.before.spec.group == group and each.decision.state.outcome in GIVEN_UP
-            ),
-            None,
-        )
-        if failing is None or failing is mine:
+        others = [each for each in judged if each is not mine and each.before.spec.group == group]
+        failing = next((each for each in others if each.decision.state.outcome in GIVEN_UP), None)
+        late = [each.before.spec.handle for each in others if each.decision.state.outcome not in WELL]
+        if failing is not None:
+            seen = replace(seen, failed=f"{failing.before.spec.handle}: {failing.decision.reason}")
+        elif mine.decision.state.outcome in WELL and late:
+            seen = replace(seen, waits_for=tuple(late))
+        else:
             return mine
-        told = f"{failing.before.spec.handle}: {failing.decision.reason}"
-        looked = replace(mine.seen, group=replace(seen, failed=told))
-        rollout = mine.before
+        looked, rollout = replace(mine.seen, group=seen), mine.before
         decision = advance(rollout.spec, rollout.plan, rollout.state, looked, now_s)
         return replace(mine, seen=looked, decision=decision)
 
@@ -206,7 +225,7 @@ class Decider:
         if endpoint.stable != before.stable:
             notes.append(_live_note(endpoint, spec.actor, now_s))
         return Change(
-            endpoints=(endpoint,),
+            endpoints=(endpoint,) if endpoint != before else (),
             variants=retired(fleet, after, now_s),
             rollouts=(after,),
             notes=tuple(notes),
@@ -245,6 +264,11 @@ class Decider:
         drained = self._router.drained(VariantId(handle=variant.handle, version=variant.version))
         observed = world.splits[variant.handle]
         return may_leave(variant, fleet, now_s=now_s, observed=observed, drained=drained)
+
+
+def _is_done(member: RolloutState) -> bool:
+    """Return whether only its group keeps a member from its end, or nothing does any longer."""
+    return member.outcome in WELL or (member.is_ready and member.status is Status.PROGRESSING)
 
 
 def _applied(fleet: Fleet, world: World, handle: str, routes: Any) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any
 from taxiway_serving.answers import Answer
 from taxiway_serving.ledger.outbox import Delivery
 from taxiway_serving.ledger.store import Rollout
+from taxiway_serving.rollout.cap import CAP
 from taxiway_serving.rollout.mismatch import SAMPLE_RATIO
 from taxiway_serving.rollout.observation import Observation
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status, Verdict
@@ -90,15 +91,25 @@ def _events(
 ) -> Iterator[Event]:
     if before.status is Status.QUEUED and after.status not in (Status.QUEUED, Status.ENDED):
         yield Event.BEGUN
-    if after.status is Status.ENDED and before.status is not Status.ENDED:
-        yield Event.NEVER_READY if _was_never_ready(before, after, seen) else _end(after)
-        return
-    if after.status is Status.ROLLING_BACK:
-        if before.status is not Status.ROLLING_BACK:
-            yield Event.ROLLING_BACK
-        if after.is_stuck and not before.is_stuck:
-            yield Event.ROLLBACK_FAILED
-        return
+    if after.status is Status.ENDED:
+        if before.status is not Status.ENDED:
+            yield Event.NEVER_READY if _was_never_ready(before, after, seen) else _end(after)
+    elif after.status is Status.ROLLING_BACK:
+        yield from _events_back(before, after)
+    else:
+        yield from _events_ahead(before, after, verdict, seen)
+
+
+def _events_back(before: RolloutState, after: RolloutState) -> Iterator[Event]:
+    if before.status is not Status.ROLLING_BACK:
+        yield Event.ROLLING_BACK
+    if after.is_stuck and not before.is_stuck:
+        yield Event.ROLLBACK_FAILED
+
+
+def _events_ahead(
+    before: RolloutState, after: RolloutState, verdict: Verdict | None, seen: Observation | None
+) -> Iterator[Event]:
     has_entered = after.step != before.step or before.status is Status.PREPARING
     if has_entered and after.weights != before.weights:
         yield Event.ADVANCED
@@ -106,7 +117,9 @@ def _events(
         yield Event.CANDIDATE_DROPPED
     if after.is_frozen and not before.is_frozen:
         yield Event.FROZEN
-    if after.status is Status.PAUSED and before.status is not Status.PAUSED:
+    if CAP in after.failed and CAP not in before.failed:
+        yield Event.CAP_REACHED
+    elif after.status is Status.PAUSED and before.status is not Status.PAUSED:
         yield _pause(before, after, verdict)
 
 
@@ -124,8 +137,6 @@ def _was_never_ready(before: RolloutState, after: RolloutState, seen: Observatio
 
 
 def _pause(before: RolloutState, after: RolloutState, verdict: Verdict | None) -> Event:
-    if after.is_closed and not before.is_closed:
-        return Event.CAP_REACHED
     if SAMPLE_RATIO in after.failed and SAMPLE_RATIO not in before.failed:
         return Event.SAMPLE_RATIO_MISMATCH
     return Event.INCONCLUSIVE if verdict is Verdict.INCONCLUSIVE else Event.PAUSED

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Depends, FastAPI, Query, Response
@@ -16,6 +16,7 @@ from taxiway_serving.ledger.store import Fleet, Store
 from taxiway_serving.ledger.timeline import LEVELS, SqlTimeline
 from taxiway_serving.names import check_handle
 from taxiway_serving.rewards import Cell
+from taxiway_serving.statistics.counterfactual import counterfactual
 from taxiway_serving.timeline import SPAN_S, Span
 
 SHOWN_SPANS: Final = 360
@@ -72,6 +73,45 @@ def add_feedback_routes(
             "exposure": asdict(account.exposure) if account.exposure else None,
             "events": [_receipt_view(receipt, rewards, fleet) for receipt in receipts],
         }
+
+
+def add_estimate_routes(
+    app: FastAPI,
+    *,
+    rewards: SqlRewards,
+    store: Store,
+    tokens: Tokens,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Add what foretells a version's rewards at 100 % from the share that it has had.
+
+    Args:
+        app: Where to.
+        rewards: Decisions and rewards.
+        store: Knows the endpoints.
+        tokens: Who may.
+        clock: Seconds since the epoch.
+    """
+
+    @app.get("/v1/endpoints/{handle}/counterfactual", dependencies=[Depends(allowed(tokens, Right.READ))])
+    def foretell(
+        handle: str,
+        version: Annotated[int, Query(ge=1)],
+        metric: str,
+        since_s: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
+        least: Annotated[float, Query(allow_inf_nan=False)] = 0.0,
+        most: Annotated[float, Query(allow_inf_nan=False)] = 1.0,
+        window_s: Annotated[float | None, Query(gt=0, le=2_592_000)] = None,
+    ) -> dict[str, Any]:
+        """Estimate what a version would earn at 100 %, with an interval, from requests that are still remembered."""
+        if store.fleet().endpoint(check_handle(handle)) is None:
+            raise NotFoundError("endpoint", handle, "deploy a model version under this handle first")
+        known = rewards.metric(handle, metric)
+        counted = known if window_s is None else replace(known, window_s=window_s)
+        rows = rewards.drawn(handle, counted, version=version, since_s=since_s, now_s=clock())
+        capped = [(drawn, share, min(most, max(least, value))) for drawn, share, value in rows]
+        found = counterfactual(capped, version, least=least, most=most)
+        return {"handle": handle, "metric": metric, "window_s": counted.window_s, **asdict(found)}
 
 
 def add_timeline_routes(

@@ -12,6 +12,7 @@ import uvicorn
 
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.outbox import telling
 from taxiway_serving.controller.reverifying import Reverifier
 from taxiway_serving.controller.roles import ensure_tokens
 from taxiway_serving.controller.sensing import Sensing
@@ -39,7 +40,7 @@ def main() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = ServingSettings.from_environment()
     settings.home.mkdir(parents=True, exist_ok=True)
-    with only_controller_of(settings.home), comparing(settings.home) as comparator:
+    with only_controller_of(settings.home), comparing(settings.home) as comparator, telling(settings):
         parts, sensing = wire(settings, comparator)
         app = create_app(parts, lifespan=lambda: ticking(parts.reconciler, settings.tick_s))
         try:
@@ -50,7 +51,7 @@ def main() -> None:
 
 def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sensing]:
     """Return the controller's parts over the real runtime, router, evidence and store; the caller closes the senses."""
-    store = SqlStore(settings.database_url)
+    store = SqlStore(settings.database_url, keeps_deliveries=bool(settings.webhook_url))
     runtime = ProcessRuntime(settings.home)
     shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
     sensing = sense(settings, shadowing)
@@ -68,7 +69,13 @@ def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sens
             "old timelines": lambda: sensing.timeline.tidy(now_s=time.time()),
         },
     )
-    commands = Commands(store=store, lock=reconciler.lock, home=settings.home, clock=time.time)
+    commands = Commands(
+        store=store,
+        lock=reconciler.lock,
+        home=settings.home,
+        clock=time.time,
+        settle=reconciler.settle,
+    )
     tokens = ensure_tokens(settings.token_file)
     parts = Parts(
         store=store,

@@ -5,13 +5,18 @@ import hmac
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
 import httpx
 
+from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.outbox import Delivery, Due, Outbox
+from taxiway_serving.ledger.outbox_sql import SqlOutbox
+from taxiway_serving.settings import ServingSettings
 
 MOST_TRIES: Final = 15
 LONGEST_WAIT_S: Final = 3600.0
@@ -75,9 +80,7 @@ class Postman:
         name, tries = f"{due.delivery.event} {due.delivery.id}", due.tries + 1
         if tries >= MOST_TRIES:
             self._outbox.given_up(due.delivery.id)
-            log.error(
-                "webhook at %s: %s: %s, given up after %d tries", self._host, name, trouble, tries
-            )
+            log.error("webhook at %s: %s: %s, given up after %d tries", self._host, name, trouble, tries)
             return
         wait_s = min(LONGEST_WAIT_S, 2.0**due.tries)
         self._outbox.postponed(due.delivery.id, until_s=self._clock() + wait_s)
@@ -90,11 +93,40 @@ def signature(secret: bytes, content: bytes) -> str:
 
 
 @contextmanager
-def delivering(postman: Postman | None, every_s: float = 1.0) -> Iterator[None]:
-    """Deliver in a thread of its own while the context lasts; None delivers nothing."""
-    if postman is None:
+def telling(settings: ServingSettings) -> Iterator[None]:
+    """Deliver to the webhook of the settings while the context lasts; nothing where there is none.
+
+    Raises:
+        InvalidSpecError: If the secret's file holds none.
+    """
+    if not settings.webhook_url:
         yield
         return
+    secret = read_secret(settings.webhook_secret_file) if settings.webhook_secret_file else None
+    with closing(SqlOutbox(settings.database_url)) as outbox:
+        postman = Postman(outbox=outbox, url=settings.webhook_url, clock=time.time, secret=secret)
+        with delivering(postman):
+            yield
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the key that posts are signed with.
+
+    Raises:
+        InvalidSpecError: If there is no such file, or nothing in it: an empty key signs nothing.
+    """
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise InvalidSpecError((f"{path} cannot be read: {error.strerror}",), "webhook secret") from error
+    if not secret:
+        raise InvalidSpecError((f"{path} is empty; write the webhook's secret into it",), "webhook secret")
+    return secret
+
+
+@contextmanager
+def delivering(postman: Postman, every_s: float = 1.0) -> Iterator[None]:
+    """Deliver in a thread of its own while the context lasts."""
     stopped = threading.Event()
     thread = threading.Thread(
         target=_deliver_until, args=(postman, every_s, stopped), name="outbox", daemon=True

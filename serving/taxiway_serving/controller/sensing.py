@@ -13,6 +13,7 @@ from taxiway_serving.controller.shadowing import Shadowing
 from taxiway_serving.controller.sightings import Shares, exposures_of, served_of
 from taxiway_serving.evidence.queries import Queries, Query
 from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.feedback import Attributed
 from taxiway_serving.feedback import Metric as Reported
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.store import Fleet, Rollout
@@ -108,7 +109,7 @@ class Sensing:
                     (each.version == candidate, _scaled(metric, each.value), share)
                     for each in news
                     if each.is_first and each.version in (candidate, state.stable)
-                    for share in self._pair_share(rollout, candidate, each.at_s)
+                    for share in self._pair_share(rollout, candidate, each)
                 ]
                 if values:
                     found[key_of(candidate, metric.name)] = tuple(values)
@@ -116,11 +117,18 @@ class Sensing:
                 cursors[name] = str(news[-1].place)
         return found
 
-    def _pair_share(self, rollout: Rollout, candidate: int, at_s: float) -> list[float]:
-        """Return the candidate's share of what it and stable had then; nothing where one of them had none."""
+    def _pair_share(self, rollout: Rollout, candidate: int, each: Attributed) -> list[float]:
+        """Return the candidate's share of what it and stable had then; nothing where one of them had none.
+
+        The share of the request's own version is stored with it. Of two versions that says all; of more, the splits of
+        late have to be remembered, and what is older than this process says nothing.
+        """
+        if len((*rollout.spec.versions, *rollout.state.added)) == 1:
+            share = each.share if each.version == candidate else 1 - each.share
+            return [share] if 0 < share < 1 else []
         handle, stable = rollout.spec.handle, rollout.state.stable or 0
-        mine = self._shares.share(handle, candidate, at_s)
-        control = self._shares.share(handle, stable, at_s)
+        mine = self._shares.share(handle, candidate, each.at_s)
+        control = self._shares.share(handle, stable, each.at_s)
         return [mine / (mine + control)] if mine and control else []
 
     def _rewards(self, rollout: Rollout, now_s: float) -> dict[int, Rewards]:

@@ -46,11 +46,13 @@ def concerns(attempt: Attempt, spec: RolloutSpec, state: RolloutState) -> bool:
     """Return whether an attempt is evidence for a rollout.
 
     A tester's is not, nor is one that its client gave up at once: nobody knows how it would have ended. What a header
-    or a cookie routed was not left to chance: it counts only while nothing else does.
+    or a cookie routed was not left to chance: it counts only while nothing else does. Who keeps the candidate behind a
+    closed door was, and counts against the SLO alone.
     """
     is_unknown = attempt.is_abandoned and attempt.duration_ms < PATIENCE_MS
     is_chosen = attempt.via == "header" and state.header is not None and not state.weights
-    is_evidence = (attempt.via == "split" or is_chosen) and not is_unknown
+    is_kept = attempt.via == "member" and state.is_closed
+    is_evidence = (attempt.via == "split" or is_chosen or is_kept) and not is_unknown
     versions = (*candidates_of(spec, state), state.stable)
     return is_evidence and attempt.at_s >= state.started_at_s and attempt.assigned in versions
 

@@ -13,6 +13,7 @@ from functools import partial
 from taxiway_serving.answers import Answer
 from taxiway_serving.controller.changes import MOST_ROLLOUTS
 from taxiway_serving.controller.deciding import Decider
+from taxiway_serving.controller.holding import NOTHING_HELD, held_back
 from taxiway_serving.controller.looking import Lookout, Trouble, World
 from taxiway_serving.controller.ordering import is_older, table_of
 from taxiway_serving.controller.senses import NoSenses, Senses
@@ -70,6 +71,7 @@ class Reconciler:
         self._published: Revision | None = None
         self._noted: dict[str, Split | None] = {}
         self._refused: Revision | None = None
+        self._held = NOTHING_HELD
 
     def tick(self) -> None:
         """Look at the world once, decide, store the decision, and act on it."""
@@ -79,16 +81,26 @@ class Reconciler:
         with self.lock:
             now_s = self._clock()
             fleet = self._store.fleet()
-            change = self._decider.decide(
-                fleet, self.world, now_s, published=self._published, mirror_to=self._mirror_to
+            world = self._held.joined(self.world)
+            decided = self._decider.decide(
+                fleet, world, now_s, published=self._published, mirror_to=self._mirror_to
             )
+            change, held = held_back(self._held, decided, world, now_s)
             change = replace(change, notes=(*self._split_notes(fleet, now_s), *change.notes))
             if change != Change():
                 self._store.commit(change)
+            self._held = held
             self._lookout.seen(self.world)
             self._noted |= self.world.splits
             fleet = self._store.fleet()
         self._act(fleet)
+
+    def settle(self) -> None:
+        """Store what was seen of rollouts that wait, before somebody changes them."""
+        with self.lock:
+            if self._held.change != Change():
+                self._store.commit(self._held.change)
+            self._held = NOTHING_HELD
 
     def _split_notes(self, fleet: Fleet, now_s: float) -> list[Note]:
         notes = []
@@ -137,7 +149,7 @@ class Reconciler:
         self._runtime.ensure(VariantSpec.from_json(variant.spec))
 
     def _publish(self, fleet: Fleet) -> None:
-        table = table_of(fleet, self.world.variants, self._mirror_to)
+        table = table_of(fleet, self.world.variants, self._mirror_to, on_fault=self._trouble.tell)
         revision = table.revision()
         if revision == self._published and self._router.applied(revision) is not Answer.NO:
             return

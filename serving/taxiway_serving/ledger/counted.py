@@ -50,9 +50,7 @@ class Counted:
         for view in (view for (name, _), view in self._views.items() if name == handle):
             for cell, count in opened.items():
                 hour = view.get(_hour_of(cell[1]))
-                if hour is not None and hour.is_merged:
-                    del view[_hour_of(cell[1])]
-                elif hour is not None:
+                if hour is not None:
                     hour.counts[cell] = hour.counts.get(cell, 0) + count
 
     def touch(self, reported: Iterable[Reported]) -> None:

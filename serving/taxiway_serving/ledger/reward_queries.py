@@ -43,6 +43,34 @@ def stored_events(connection: Connection, keys: Sequence[Key]) -> dict[Key, Foun
     return found
 
 
+def drawn(
+    connection: Connection, handle: str, metric: Metric, *, since_s: float, until_s: float
+) -> list[tuple[int, float, float]]:
+    """Return each unit's first exposure in order: version, its share then, and what the metric brought, 0 for nothing.
+
+    Several events of one exposure count as their first one did; what came outside the window does not.
+    """
+    table = exposures
+    first = (
+        sa.select(table.c.version, table.c.share, table.c.opening, sa.func.min(table.c.at_s).label("at_s"))
+        .where(table.c.handle == handle, table.c.at_s >= since_s, table.c.at_s < until_s)
+        .group_by(sa.case((table.c.unit.like("request:%"), table.c.request_id), else_=table.c.unit))
+        .subquery()
+    )
+    earned = (
+        sa.select(events.c.opening, events.c.value, sa.func.min(events.c.place))
+        .where(events.c.handle == handle, events.c.metric == metric.name, *in_window(events, metric, since_s))
+        .group_by(events.c.opening)
+        .subquery()
+    )
+    query = (
+        sa.select(first.c.version, first.c.share, sa.func.coalesce(earned.c.value, 0.0))
+        .outerjoin(earned, earned.c.opening == first.c.opening)
+        .order_by(first.c.at_s)
+    )
+    return [(version, share, value) for version, share, value in connection.execute(query)]
+
+
 def last_openings(
     connection: Connection, fresh: Iterable[Exposure]
 ) -> dict[tuple[str, str, int], tuple[str, float]]:

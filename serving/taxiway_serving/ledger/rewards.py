@@ -268,6 +268,32 @@ class SqlRewards:
                     found[version, at_s][metric.name] = {"n": count, "sum": total}
         return dict(found)
 
+    def drawn(
+        self, handle: str, metric: Metric, *, version: int, since_s: float, now_s: float
+    ) -> list[tuple[int, float, float]]:
+        """Return the decisions of the time in which a version was drawn, one for each unit, with what each brought.
+
+        Args:
+            handle: Endpoint.
+            metric: What was brought, and its window; exposures whose window is open are left out.
+            version: Only from its first exposure to its last: before and after it had no share.
+            since_s: Not earlier than this.
+            now_s: The time.
+
+        Returns:
+            (version drawn, its share then, value) in order, as `statistics.counterfactual` takes them.
+        """
+        table = tables.exposures
+        span = sa.select(sa.func.min(table.c.at_s), sa.func.max(table.c.at_s)).where(
+            table.c.handle == handle, table.c.version == version, table.c.at_s >= since_s
+        )
+        with self._engine.connect() as connection:
+            first_s, last_s = connection.execute(span).one()
+            if first_s is None:
+                return []
+            until_s = min(last_s + 1e-6, now_s - metric.window_s)
+            return queries.drawn(connection, handle, metric, since_s=first_s, until_s=until_s)
+
     def account(self, request_id: str, *, now_s: float) -> Account | None:
         """Return what is known of a request; None if neither the gateway nor the product has named it."""
         with self._engine.connect() as connection:

@@ -74,7 +74,13 @@ _cursors = sa.Table(
     sa.Column("source", sa.String(64), primary_key=True),
     sa.Column("cursor", sa.Text, nullable=False),
 )
+_FIND_LIVE = sa.text(
+    "CREATE INDEX IF NOT EXISTS ix_entries_live ON entries (handle, seq) WHERE kind = 'live'"
+)
+"""What was live is asked for by a person who is in a hurry, of a ledger that is mostly looks."""
 ATTEMPTS = "attempts"
+_ORDER: sa.ColumnClause[int] = sa.literal_column("rollouts.rowid")
+"""Who was asked for first, among those of one moment."""
 
 
 class SqlStore:
@@ -96,6 +102,7 @@ class SqlStore:
             with self._engine.begin() as connection:
                 _check_schema(connection)
                 _meta.create_all(connection)
+                connection.execute(_FIND_LIVE)
                 make_tables(connection)
         except BaseException:
             self.close()
@@ -110,7 +117,7 @@ class SqlStore:
             endpoints = connection.scalars(sa.select(_endpoints.c.body)).all()
             variants = connection.scalars(sa.select(_variants.c.body)).all()
             running = sa.select(_rollouts.c.body).where(_rollouts.c.has_ended.is_(False))
-            rollouts = connection.scalars(running.order_by(_rollouts.c.started_at_s)).all()
+            rollouts = connection.scalars(running.order_by(_rollouts.c.started_at_s, _ORDER)).all()
             cursor = connection.scalar(sa.select(_cursors.c.cursor).where(_cursors.c.source == ATTEMPTS))
         return Fleet(
             endpoints=tuple(_endpoint(json.loads(body)) for body in endpoints),
@@ -141,8 +148,13 @@ class SqlStore:
         return self._one_rollout(sa.select(_rollouts.c.body).where(_rollouts.c.id == rollout_id))
 
     def latest(self, handle: str) -> Rollout | None:
+        return next(iter(self.recent(handle, limit=1)), None)
+
+    def recent(self, handle: str, *, limit: int) -> Sequence[Rollout]:
         query = sa.select(_rollouts.c.body).where(_rollouts.c.handle == handle)
-        return self._one_rollout(query.order_by(_rollouts.c.started_at_s.desc()).limit(1))
+        query = query.order_by(_rollouts.c.started_at_s.desc(), _ORDER.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [_rollout(json.loads(body)) for body in connection.scalars(query)]
 
     def _one_rollout(self, query: sa.Select[Any]) -> Rollout | None:
         with self._engine.connect() as connection:
@@ -150,8 +162,9 @@ class SqlStore:
         return _rollout(json.loads(body)) if body else None
 
     def lived(self, handle: str) -> Sequence[tuple[float, int]]:
+        # The kind is written out, or SQLite could not know that its index holds them all.
         query = sa.select(_entries.c.at_s, _entries.c.body).where(
-            _entries.c.handle == handle, _entries.c.kind == "live"
+            _entries.c.handle == handle, sa.text("kind = 'live'")
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(_entries.c.seq)).all()
@@ -160,7 +173,7 @@ class SqlStore:
     def group(self, name: str) -> Sequence[Rollout]:
         query = sa.select(_rollouts.c.body).where(_rollouts.c.group_name == name)
         with self._engine.connect() as connection:
-            bodies = connection.scalars(query.order_by(_rollouts.c.started_at_s)).all()
+            bodies = connection.scalars(query.order_by(_rollouts.c.started_at_s, _ORDER)).all()
         return [_rollout(json.loads(body)) for body in bodies]
 
     def marked(self, rollout_id: str, units: Sequence[str]) -> Mapping[str, Mapping[int, frozenset[str]]]:
@@ -194,6 +207,7 @@ def _check_schema(connection: Connection) -> None:
         raise InvalidSpecError((fault,), "database")
     if found == 1:
         connection.exec_driver_sql("ALTER TABLE rollouts ADD COLUMN group_name VARCHAR(250)")
+        connection.exec_driver_sql("DROP TABLE units")
     connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA}")
 
 

@@ -164,6 +164,10 @@ class Store(Protocol):
         """Return the rollout that began last on a handle."""
         ...
 
+    def recent(self, handle: str, *, limit: int) -> Sequence[Rollout]:
+        """Return a handle's rollouts, the one that began last first; at most so many."""
+        ...
+
     def lived(self, handle: str) -> Sequence[tuple[float, int]]:
         """Return since when which version was live on a handle, in order."""
         ...

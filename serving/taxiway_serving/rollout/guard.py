@@ -1,15 +1,17 @@
 """What a guard is: a pure judge of evidence. A certificate that allows promotion has the same form.
 
-Here are the Protocol and its values; `guards.py` holds the guards themselves, `judges.py` says which a rollout has. No
-clock, no network, no randomness.
+Here are the Protocol, its values, and what every e-process shares; the guards themselves are in `guards.py`, `worth.py`
+and `likeness.py`, and `judges.py` says which a rollout has. No clock, no network, no randomness.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any, Protocol
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.rollout.observation import NO_COMPARISON, Compared, Value
-from taxiway_serving.statistics.label import NOTHING, Counts
+from taxiway_serving.statistics.label import NOTHING, Counts, log_mean_exp
 
 Terms = tuple[float, ...]
 """A guard's state: one accumulated log-likelihood ratio for each of its alternatives."""
@@ -26,6 +28,8 @@ class Interval:
         measured: A new measurement of its query; None if there is none.
         compared: Mirrored answers.
         share: The candidate's share of what it and stable have, 0 to 1; at 1 no control runs beside it.
+        is_chosen: Whether the units chose the candidate themselves, by a header or a cookie: then they can be held
+            against a promise only, never against other units.
     """
 
     counts: Counts = NOTHING
@@ -34,6 +38,17 @@ class Interval:
     measured: float | None = None
     compared: Compared = NO_COMPARISON
     share: float = 0.0
+    is_chosen: bool = False
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether a control runs beside the candidate."""
+        return 0 < self.share < 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the candidate has all the traffic that it and stable have."""
+        return self.share >= 1 and not self.is_chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,5 +100,44 @@ class Guard(Protocol):
     def update(self, state: Terms, interval: Interval) -> Terms:
         """Return the state after one more interval; intervals with nothing to learn change nothing."""
 
+    def is_proven(self, state: Terms) -> bool:
+        """Return whether the reading's answer is YES. It is asked at every look, so it puts nothing in words."""
+
     def judge(self, state: Terms, total: Counts) -> Reading:
         """Return the reading; `total` is for the words of the reason and for UNKNOWN, never for the verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EProcess:
+    """What guards and certificates by e-process have in common: proven where the mixture reaches 1 / alpha.
+
+    Attributes:
+        alpha: Probability, over all looks of the rollout, of an answer that is wrong; in (0, 1).
+    """
+
+    alpha: float
+
+    @property
+    def threshold(self) -> float:
+        """Logarithm of the evidence that proves."""
+        return -log(self.alpha)
+
+    def log_e(self, state: Terms) -> float:
+        """Return the logarithm of the evidence."""
+        return log_mean_exp(state)
+
+    def is_proven(self, state: Terms) -> bool:
+        # A weighted mean is at most its largest part: most looks need no more than that.
+        return max(state) >= self.threshold and self.log_e(state) >= self.threshold
+
+    def reading(self, name: str, state: Terms, units: int, reason: str) -> Reading:
+        """Return what the evidence says; with no units it says nothing."""
+        log_e = self.log_e(state)
+        answer = Answer.YES if self.is_proven(state) else Answer.NO if units else Answer.UNKNOWN
+        told = f"{reason} at alpha {self.alpha:.2g}"
+        return Reading(name=name, answer=answer, log_e=log_e, threshold=self.threshold, reason=told)
+
+
+def added(state: Terms, terms: Sequence[float]) -> Terms:
+    """Return the state after an interval's terms."""
+    return tuple(old + new for old, new in zip(state, terms, strict=True))

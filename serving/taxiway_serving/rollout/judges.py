@@ -1,33 +1,29 @@
-"""Which guards and certificates a rollout has, and what they read. Pure."""
+"""Which guards and certificates a rollout has, and how alpha is shared out among them. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from taxiway_serving.rollout.guard import Guard, Interval, Reading
-from taxiway_serving.rollout.guards import (
-    Budget,
-    BudgetCertificate,
-    Difference,
-    Earnings,
-    Frozen,
-    Ratio,
-    RatioCertificate,
-    SameCertificate,
-    Threshold,
-)
+from taxiway_serving.rollout.guards import Budget, BudgetCertificate, Frozen, Ratio, RatioCertificate
+from taxiway_serving.rollout.likeness import Difference, SameCertificate
 from taxiway_serving.rollout.metrics import Metric
 from taxiway_serving.rollout.observation import ERRORS, NO_COMPARISON, Observation, key_of
-from taxiway_serving.rollout.spec import RolloutSpec
+from taxiway_serving.rollout.spec import SEVERAL, RolloutSpec
 from taxiway_serving.rollout.state import RolloutState
-from taxiway_serving.rollout.steps import Compare, Step
+from taxiway_serving.rollout.steps import Compare, Experiment, Explore, SetHeaderRoute, SetWeight, Step
+from taxiway_serving.rollout.weighing import SETTLED_S, share_of
+from taxiway_serving.rollout.worth import Earnings, Threshold
 from taxiway_serving.statistics.label import NOTHING
+
+__all__ = ("CLIENT_ERRORS", "SETTLED_S", "Judge", "candidates_of", "interval_of", "judges_of")
 
 CLIENT_ERRORS = "client_errors"
 CERTIFICATE_ALPHA = 0.05
 SLOW_BUDGET = 0.01
 """A p99 is met when one answer in a hundred is slower."""
-SETTLED_S = 1.5
-"""Requests under way when the weights change still follow the old ones; after so long none does."""
+RESERVE = 0.1
+"""Part of alpha that is kept for candidates that join while a rollout runs: half of it for the first, and so on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +36,8 @@ class Judge:
         guard: The guard.
         is_harm: Whether YES takes the candidate out; a certificate's YES lets it on.
         acts: Whether anything follows from it.
+        key: Where its evidence is kept.
+        reads: Where its metric is kept.
     """
 
     version: int
@@ -48,127 +46,211 @@ class Judge:
     is_harm: bool = True
     acts: bool = True
 
-    @property
-    def key(self) -> str:
-        """Where its evidence is kept."""
-        return key_of(self.version, self.guard.name)
+    key: str = field(init=False)
+    reads: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", key_of(self.version, self.guard.name))
+        object.__setattr__(self, "reads", key_of(self.version, self.metric))
+
+    def is_proven(self, state: RolloutState) -> bool:
+        """Return whether its answer is YES."""
+        terms = state.guards.get(self.key)
+        return terms is not None and self.guard.is_proven(terms)
 
     def reading(self, state: RolloutState) -> Reading:
         """Return what it says now."""
-        total = state.totals.get(key_of(self.version, self.metric), NOTHING)
+        total = state.totals.get(self.reads, NOTHING)
         terms = state.guards.get(self.key) or self.guard.start()
         return replace(self.guard.judge(terms, total), version=self.version, acts=self.acts)
 
 
 def candidates_of(spec: RolloutSpec, state: RolloutState) -> tuple[int, ...]:
-    """Return the candidates that are not out."""
-    return tuple(version for version in (*spec.versions, *state.added) if version not in state.dropped)
+    """Return the candidates that are not out. Once one has won, it is the only one; if stable has, there is none."""
+    found = tuple(version for version in (*spec.versions, *state.added) if version not in state.dropped)
+    if state.winner is None:
+        return found
+    return tuple(version for version in found if version == state.winner)
 
 
-def judges_of(spec: RolloutSpec, plan: Sequence[Step], versions: Sequence[int]) -> tuple[Judge, ...]:
-    """Return every judge of these candidates. Alpha is shared out evenly among the guards that act.
+def judges_of(spec: RolloutSpec, plan: Sequence[Step], state: RolloutState) -> tuple[Judge, ...]:
+    """Return every judge of the candidates that are not out.
+
+    Alpha is shared out evenly among the guards that can act under this plan, and among the candidates; a share is
+    never given anew, so the sum holds whoever comes and goes.
 
     Args:
         spec: The rollout.
         plan: Its steps.
-        versions: The candidates.
+        state: As it stands.
     """
-    acting = len([judge for judge in _harms(spec, plan, 1, 0.5) if judge.acts])
-    alpha = spec.alpha / max(1, acting * len(versions))
+    scope = _scope(plan, state.stable, len(spec.versions) + len(state.added))
     found: list[Judge] = []
-    for version in versions:
-        found += _harms(spec, plan, version, alpha)
-        found += _certificates(spec, plan, version)
+    for version in candidates_of(spec, state):
+        part = _part(spec, state, version)
+        found += _judges(version, part * spec.alpha, part, spec.availability, spec.metrics, scope)
     return tuple(found)
 
 
-def _harms(spec: RolloutSpec, plan: Sequence[Step], version: int, alpha: float) -> list[Judge]:
-    guards: list[tuple[str, Guard]] = [
-        (ERRORS, Ratio(alpha=alpha)),
-        (ERRORS, Budget(alpha=alpha, budget=1 - spec.availability)),
-        (CLIENT_ERRORS, Ratio(alpha=alpha, name="client_error_ratio", what="4xx answers")),
-        (CLIENT_ERRORS, Frozen(alpha=alpha, name="client_error_frozen", what="4xx answers")),
-    ]
-    found = [Judge(version=version, metric=metric, guard=guard) for metric, guard in guards]
-    for metric in spec.metrics:
-        found += [
-            Judge(version=version, metric=metric.name, guard=guard, acts=not metric.dry_run)
-            for guard in _guards(metric, spec, alpha)
-        ]
-    if any(isinstance(step, Compare) for step in plan):
-        found.append(Judge(version=version, metric="difference", guard=Difference(alpha=alpha)))
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scope:
+    """What a plan lets its judges see.
 
-
-def _guards(metric: Metric, spec: RolloutSpec, alpha: float) -> list[Guard]:
-    ratio = f"{metric.name}_ratio"
-    if metric.kind == "latency":
-        frozen = Frozen(alpha=alpha, name="latency_frozen", what="slow answers", least=2 * SLOW_BUDGET)
-        return [Ratio(alpha=alpha, name=ratio, what="slow answers"), frozen]
-    if metric.kind == "latency_slo":
-        budget = Budget(alpha=alpha, name=f"{metric.name}_budget", budget=SLOW_BUDGET)
-        return [Ratio(alpha=alpha, name=ratio, what="slow answers"), budget]
-    if metric.kind == "schema":
-        budget = Budget(alpha=alpha, name=f"{metric.name}_budget", budget=1 - spec.availability)
-        return [Ratio(alpha=alpha, name=ratio, what="answers that break the contract"), budget]
-    if metric.kind == "feedback":
-        return [Earnings(alpha=alpha, metric=metric.name, direction=metric.direction)]
-    limit = metric.limit if metric.limit is not None else 0.0
-    return [
-        Threshold(
-            metric=metric.name, limit=limit, direction=metric.direction, failure_limit=metric.failure_limit
-        )
-    ]
-
-
-def _certificates(spec: RolloutSpec, plan: Sequence[Step], version: int) -> list[Judge]:
-    alpha = CERTIFICATE_ALPHA / 2
-    guards: list[tuple[str, Guard]] = [
-        (ERRORS, RatioCertificate(alpha=alpha)),
-        (ERRORS, BudgetCertificate(alpha=alpha, budget=1 - spec.availability)),
-    ]
-    for metric in spec.metrics:
-        if metric.kind == "feedback":
-            gain = Earnings(
-                alpha=CERTIFICATE_ALPHA, metric=metric.name, direction=metric.direction, is_gain=True
-            )
-            guards.append((metric.name, gain))
-    guards += [
-        ("difference", SameCertificate(alpha=CERTIFICATE_ALPHA, most=step.most_different_pct / 100))
-        for step in plan
-        if isinstance(step, Compare)
-    ]
-    return [Judge(version=version, metric=metric, guard=guard, is_harm=False) for metric, guard in guards]
-
-
-def interval_of(judge: Judge, state: RolloutState, seen: Observation, now_s: float) -> Interval:
-    """Return what a judge learns from this look.
-
-    Requests that were under way when the weights changed follow the old ones. Until they are through, harm is judged by
-    the larger share and safety by the smaller: both err on the side of saying nothing.
+    Attributes:
+        is_beside: Whether a control may run beside a candidate.
+        is_alone: Whether a candidate may have all the traffic.
+        is_chosen: Whether users may come to a candidate by a header or a cookie.
+        most_different: Share of mirrored answers that may differ; None where nothing is mirrored.
+        gain: Metric of which an experiment wants to know the better version; "" for none.
     """
-    key = key_of(judge.version, judge.metric)
-    share = share_of(judge.version, state.weights, state.stable)
-    if state.header and not state.weights and judge.version in state.header.versions.values():
-        # Who comes by a header chose to: there is no control to compare with, only the SLO.
-        share = 1.0
-    if now_s - state.weighed_at_s < SETTLED_S and share < 1:
-        before = share_of(judge.version, state.before, state.stable)
-        share = max(share, before) if judge.is_harm else min(share, before)
-    return Interval(
-        counts=seen.counts.get(key, NOTHING),
-        total=state.totals.get(key, NOTHING),
-        values=seen.values.get(key, ()),
-        measured=seen.measured.get(key),
-        compared=seen.compared.get(judge.version, NO_COMPARISON),
-        share=share,
+
+    is_beside: bool
+    is_alone: bool
+    is_chosen: bool
+    most_different: float | None
+    gain: str
+
+
+def _scope(plan: Sequence[Step], stable: int | None, candidates: int) -> _Scope:
+    is_beside, is_alone, most_different, gain = False, stable is None, None, ""
+    for step in plan:
+        if isinstance(step, SetWeight):
+            whole = sum(step.weights.values()) if step.weights else step.weight_pct
+            is_alone |= whole >= 100
+            is_beside |= 0 < whole < 100 or candidates > 1
+        elif isinstance(step, Explore):
+            is_beside = is_alone = True
+        elif isinstance(step, Compare):
+            most_different = step.most_different_pct / 100
+        elif isinstance(step, Experiment):
+            gain = step.metric
+    return _Scope(
+        is_beside=is_beside and stable is not None,
+        is_alone=is_alone,
+        is_chosen=any(isinstance(step, SetHeaderRoute) for step in plan),
+        most_different=most_different,
+        gain=gain,
     )
 
 
-def share_of(version: int, weights: Mapping[int, float], stable: int | None) -> float:
-    """Return a candidate's share of the traffic that it and the stable version have together, in [0, 1]."""
-    if stable is None:
+def _part(spec: RolloutSpec, state: RolloutState, version: int) -> float:
+    """Return a candidate's part of alpha. It is fixed for good, or evidence would choose its own threshold."""
+    if spec.strategy not in SEVERAL:
         return 1.0
-    mine = weights.get(version, 0.0)
-    rest = max(0.0, 100 - sum(weights.values()))
-    return mine / (mine + rest) if mine else 0.0
+    if version in spec.versions:
+        return (1 - RESERVE) / len(spec.versions)
+    return float(RESERVE * 0.5 ** (state.added.index(version) + 1))
+
+
+@lru_cache(maxsize=4096)
+def _judges(
+    version: int, alpha: float, part: float, availability: float, metrics: tuple[Metric, ...], scope: _Scope
+) -> tuple[Judge, ...]:
+    makers = (alpha, availability, metrics, scope)
+    acting = sum(judge.acts and not isinstance(judge.guard, Threshold) for judge in _harms(version, *makers))
+    return (
+        *_harms(version, alpha / max(1, acting), availability, metrics, scope),
+        *_certificates(version, part * CERTIFICATE_ALPHA, availability, metrics, scope),
+    )
+
+
+def _harms(
+    version: int, alpha: float, availability: float, metrics: tuple[Metric, ...], scope: _Scope
+) -> list[Judge]:
+    budget = 1 - availability
+    found: list[tuple[str, Guard, bool]] = []
+    if scope.is_beside:
+        found.append((ERRORS, Ratio(alpha=alpha), True))
+        name = "client_error_ratio"
+        found.append((CLIENT_ERRORS, Ratio(alpha=alpha, name=name, what="4xx answers"), True))
+    if scope.is_alone or scope.is_chosen:
+        found.append((ERRORS, Budget(alpha=alpha, budget=budget), True))
+    if scope.is_alone:
+        name = "client_error_frozen"
+        found.append((CLIENT_ERRORS, Frozen(alpha=alpha, name=name, what="4xx answers"), True))
+    for metric in metrics:
+        found += [(metric.name, guard, not metric.dry_run) for guard in _guards(metric, alpha, budget, scope)]
+    if scope.most_different is not None:
+        found.append(("difference", Difference(alpha=alpha), True))
+    return [Judge(version=version, metric=metric, guard=guard, acts=acts) for metric, guard, acts in found]
+
+
+_SLOW, _UNFIT = "slow answers", "answers that break the contract"
+
+
+def _guards(metric: Metric, alpha: float, budget: float, scope: _Scope) -> list[Guard]:
+    name = metric.name
+    if metric.kind == "feedback":
+        return [Earnings(alpha=alpha, metric=name, direction=metric.direction)] if scope.is_beside else []
+    if metric.limit is not None:
+        rule = Threshold(
+            metric=name,
+            limit=metric.limit,
+            direction=metric.direction,
+            failure_limit=metric.failure_limit,
+        )
+        return [rule]
+    what = _UNFIT if metric.kind == "schema" else _SLOW
+    found: list[Guard] = []
+    if scope.is_beside:
+        found.append(Ratio(alpha=alpha, name=f"{name}_ratio", what=what))
+    if metric.kind == "latency":
+        if scope.is_alone:
+            found.append(Frozen(alpha=alpha, name=f"{name}_frozen", what=what, least=2 * SLOW_BUDGET))
+        return found
+    if scope.is_alone or scope.is_chosen:
+        allowed = SLOW_BUDGET if metric.kind == "latency_slo" else budget
+        found.append(Budget(alpha=alpha, name=f"{name}_budget", budget=allowed))
+    return found
+
+
+def _certificates(
+    version: int, alpha: float, availability: float, metrics: tuple[Metric, ...], scope: _Scope
+) -> list[Judge]:
+    guards: list[tuple[str, Guard]] = [
+        (ERRORS, RatioCertificate(alpha=alpha / 2)),
+        (ERRORS, BudgetCertificate(alpha=alpha / 2, budget=1 - availability)),
+    ]
+    if scope.gain:
+        direction = next((metric.direction for metric in metrics if metric.name == scope.gain), "up")
+        gain = Earnings(alpha=alpha, metric=scope.gain, direction=direction, is_gain=True)
+        guards.append((scope.gain, gain))
+    if scope.most_different is not None:
+        guards.append(("difference", SameCertificate(alpha=alpha, most=scope.most_different)))
+    return [Judge(version=version, metric=metric, guard=guard, is_harm=False) for metric, guard in guards]
+
+
+def interval_of(judge: Judge, state: RolloutState, seen: Observation, *, is_settled: bool) -> Interval | None:
+    """Return what a judge learns from this look; None where there is nothing for it.
+
+    While weights settle, harm is judged by the largest share that requests under way may have followed and safety by
+    the smallest: both err on the side of saying nothing.
+
+    Args:
+        judge: The judge.
+        state: With the interval's units added to its totals.
+        seen: What was seen.
+        is_settled: Whether every request of the interval followed the weights as they are.
+    """
+    version, key = judge.version, judge.reads
+    counts, values = seen.counts.get(key, NOTHING), seen.values.get(key, ())
+    measured, compared = seen.measured.get(key), seen.compared.get(version, NO_COMPARISON)
+    if not (counts.canary or counts.control or values or compared.samples or measured is not None):
+        return None
+    # Who comes by a header chose to, and who stays behind a closed door is listed by name: there is no control to
+    # compare them with, only the SLO.
+    is_routed = not state.weights and bool(state.header) and state.stable is not None
+    is_chosen = is_routed or state.is_closed
+    share = 1.0 if is_chosen else share_of(version, state.weights, state.stable)
+    if not is_settled and not is_chosen and version in state.spans:
+        low, high = state.spans[version]
+        share = high if judge.is_harm else low
+    return Interval(
+        counts=counts,
+        total=state.totals.get(key, NOTHING),
+        values=values,
+        measured=measured,
+        compared=compared,
+        share=share,
+        is_chosen=is_chosen,
+    )

@@ -1,13 +1,20 @@
 """What a rollout counts beside errors: the metrics that a caller names. Values and faults; no query is made here."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.feedback import BUILT_IN, METRIC_PATTERN
+from taxiway_serving.rollout.steps import Experiment, Step
+from taxiway_serving.rollout.typed import fitting
 
-KINDS = ("latency", "latency_slo", "schema", "feedback", "prometheus", "sql")
-DIRECTIONS = ("up", "down")
+Kind = Literal["latency", "latency_slo", "schema", "feedback", "prometheus", "sql"]
+KINDS: tuple[str, ...] = get_args(Kind)
+QUERIES = ("prometheus", "sql")
+RESERVED = ("error", "errors", "client_error", "client_errors")
+"""Names of what is counted in any rollout, and of its guards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,20 +26,20 @@ class Metric:
         kind: `latency` (slower than the baseline's own p99), `latency_slo` (slower than `latency_ms`), `schema`
             (answers that break the contract), `feedback` (rewards by request), `prometheus` or `sql` (a query for each
             version).
-        direction: `up` if more is better; of feedback and queries.
+        direction: Which way is better: `up`, which feedback takes by default, or `down`, which queries do.
         dry_run: Whether it is scored and shown, but never acts.
         low: Feedback value that counts as 0; high, as 1: rewards are compared on that scale.
         query: Text of the query, in which `{handle}` and `{version}` stand for the candidate.
         source: Address of Prometheus, or name of the SQL connection, as the controller's settings know it.
         limit: A query's value on the wrong side of it is a failed measurement.
-        interval_s: Seconds between two measurements of a query.
-        failure_limit: Failed measurements that are borne; one more is harm.
-        window_s: Seconds in which feedback counts for its request.
+        interval_s: Seconds between two measurements of a query, >= 1.
+        failure_limit: Failed measurements that are borne, >= 0; one more is harm.
+        window_s: Seconds in which feedback counts for its request, > 0.
     """
 
     name: str
-    kind: str
-    direction: str = "up"
+    kind: Kind
+    direction: Literal["up", "down"] = "up"
     dry_run: bool = False
     low: float = 0.0
     high: float = 1.0
@@ -55,37 +62,72 @@ def metric_from_json(item: Any) -> Metric:
         InvalidSpecError: With every fault at once.
     """
     given = {"name": item} if isinstance(item, str) else item
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str) or not given["name"]:
-        raise InvalidSpecError((f"got {item!r}; give a name, or an object with name and kind",), "metric")
-    name = given["name"]
-    options = {"kind": name if name in KINDS else "feedback", **given}
-    unknown = sorted(set(options) - set(Metric.__dataclass_fields__))
-    if unknown:
-        raise InvalidSpecError((f"{name} has no {', '.join(unknown)}",), "metric")
-    metric = Metric(**options)
-    if faults := _faults(metric):
-        raise InvalidSpecError(tuple(f"{name}: {fault}" for fault in faults), "metric")
-    return metric
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        fault = f"metrics: got {item!r}; give a name, or an object with name and kind"
+        raise InvalidSpecError((fault,), "metric")
+    name, kind = given["name"], given.get("kind", given["name"] if given["name"] in KINDS else "feedback")
+    direction = given.get("direction") or ("down" if kind in QUERIES else "up")
+    values = {**given, "kind": kind, "direction": direction}
+    fit, faults = fitting(Metric, values, f"metrics.{name}")
+    if "kind" in fit:
+        metric = Metric(**fit)
+        faults += [f"metrics.{name}.{fault}" for fault in _faults(metric, given)]
+        if not faults:
+            return metric
+    raise InvalidSpecError(tuple(faults), "metric")
 
 
-def _faults(metric: Metric) -> list[str]:
-    faults = []
-    if metric.name in ("errors", "client_errors"):
-        faults.append("is always counted; leave it out")
-    if metric.kind not in KINDS:
-        faults.append(f"kind: got {metric.kind!r}; known are {', '.join(KINDS)}")
-    if metric.direction not in DIRECTIONS:
-        faults.append(f"direction: got {metric.direction!r}; known are {', '.join(DIRECTIONS)}")
-    numbers = ("low", "high", "interval_s", "window_s", "failure_limit")
-    wrong = [name for name in numbers if not isinstance(getattr(metric, name), int | float)]
-    if wrong:
-        return [*faults, f"{', '.join(wrong)}: must be numbers"]
+def feedback_of(metrics: Sequence[Metric], plan: Sequence[Step]) -> tuple[Metric, ...]:
+    """Return the metrics whose rewards are compared with the control's, the one of an experiment included.
+
+    Args:
+        metrics: The rollout's.
+        plan: Its steps; an experiment may name a metric that the rollout does not.
+    """
+    found = {metric.name: metric for metric in metrics if metric.kind == "feedback"}
+    for step in plan:
+        if isinstance(step, Experiment) and step.metric and step.metric not in found:
+            found[step.metric] = Metric(name=step.metric, kind="feedback", window_s=step.window_s)
+    return tuple(found.values())
+
+
+def metric_name_faults(name: str, where: str) -> list[str]:
+    """Return what is wrong with the name of a metric."""
+    is_name = re.fullmatch(METRIC_PATTERN, name) is not None
+    return [] if is_name else [f"{where}: got {name!r}; must match {METRIC_PATTERN}, such as click"]
+
+
+_OF_KINDS: Mapping[str, tuple[str, ...]] = {
+    "low": ("feedback",),
+    "high": ("feedback",),
+    "window_s": ("feedback",),
+    "direction": ("feedback", *QUERIES),
+    "query": QUERIES,
+    "source": QUERIES,
+    "limit": QUERIES,
+    "interval_s": QUERIES,
+    "failure_limit": QUERIES,
+}
+"""Options that only some kinds have. What is ignored without a word is found out in production."""
+
+
+def _faults(metric: Metric, given: Mapping[str, Any]) -> list[str]:
+    defaults = {name: item.default for name, item in Metric.__dataclass_fields__.items()}
+    faults = [
+        f"{name}: {metric.kind} has none; it is of {', '.join(kinds)}"
+        for name, kinds in _OF_KINDS.items()
+        if metric.kind not in kinds and given.get(name, defaults[name]) != defaults[name]
+    ]
+    if metric.name in RESERVED:
+        faults.append("name: is always counted; leave it out")
+    else:
+        faults += metric_name_faults(metric.name, "name")
+    if metric.name in BUILT_IN and metric.name not in (*RESERVED, metric.kind):
+        faults.append(f"name: {metric.name} is of that kind alone; give this one another name")
     if not metric.low < metric.high:
-        faults.append(f"low {metric.low:g} must be below high {metric.high:g}")
+        faults.append(f"low: got {metric.low:g}; must be below high, {metric.high:g}")
     if metric.interval_s < 1 or metric.window_s <= 0 or metric.failure_limit < 0:
-        faults.append("interval_s is at least 1, window_s above 0, failure_limit at least 0")
-    if metric.kind in ("prometheus", "sql") and (
-        not metric.query or not isinstance(metric.limit, int | float)
-    ):
-        faults.append("a query needs its text in query and a number as limit")
+        faults.append("interval_s: must be at least 1, window_s above 0, failure_limit at least 0")
+    if metric.kind in QUERIES and not (metric.query and metric.limit is not None):
+        faults.append("query: a query needs its text, and a number as limit")
     return faults

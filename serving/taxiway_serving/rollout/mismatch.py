@@ -37,3 +37,9 @@ def mismatch_reading(state: RolloutState) -> Reading:
     arms = len(terms) // len(TILTS)
     reason = f"new units of {arms} versions do not arrive in the shares of the split, at alpha {ALPHA:g}"
     return Reading(name="sample_ratio", answer=answer, log_e=log_e, threshold=threshold, reason=reason)
+
+
+def is_unequal(state: RolloutState) -> bool:
+    """Return whether that is proven."""
+    terms = state.guards.get(SAMPLE_RATIO, ())
+    return bool(terms) and max(terms) >= -log(ALPHA) and log_mean_exp(terms) >= -log(ALPHA)

@@ -42,6 +42,9 @@ class Rewards:
     last_at_s: float | None = None
 
 
+NO_REWARDS = Rewards()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """Mirrored requests of an interval, or of many added up.
@@ -59,8 +62,12 @@ class Compared:
     failed: int = 0
 
     def __add__(self, other: "Compared") -> "Compared":
-        mine, theirs = asdict(self), asdict(other)
-        return Compared(**{name: mine[name] + theirs[name] for name in mine})
+        return Compared(
+            samples=self.samples + other.samples,
+            only_candidate=self.only_candidate + other.only_candidate,
+            only_noise=self.only_noise + other.only_noise,
+            failed=self.failed + other.failed,
+        )
 
 
 NO_COMPARISON = Compared()
@@ -98,6 +105,7 @@ class Observation:
         baseline_ms: The stable version's own p99, once enough of its answers were seen.
         group: The other rollouts of the group; None without one.
         first_bad_at_s: When a candidate's first bad event in the interval happened.
+        since_s: When the earliest request of the interval began; None takes it that none was long under way.
         cursors: How far each other source was read.
         rejection: Why the gateway refused the split; None if it did not.
     """
@@ -116,6 +124,7 @@ class Observation:
     baseline_ms: float | None = None
     group: GroupSeen | None = None
     first_bad_at_s: float | None = None
+    since_s: float | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     rejection: str | None = None
 
@@ -146,6 +155,7 @@ class Observation:
             "baseline_ms": self.baseline_ms,
             "group": asdict(self.group) if self.group else None,
             "first_bad_at_s": self.first_bad_at_s,
+            "since_s": self.since_s,
             "cursors": dict(self.cursors),
             "rejection": self.rejection,
         }
@@ -161,8 +171,11 @@ def _texts(numbers: Mapping[int, Any]) -> dict[str, Any]:
 
 
 def _short(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """A look is written twice a second: zeros need no ink."""
-    return {name: number for name, number in numbers.items() if number}
+    """A look is written twice a second: zeros need no ink. A time of zero is a time."""
+    times = {
+        name: number for name, number in numbers.items() if name.endswith("_at_s") and number is not None
+    }
+    return {**{name: number for name, number in numbers.items() if number}, **times}
 
 
 def observation_from_json(data: Mapping[str, Any]) -> Observation:
@@ -185,6 +198,7 @@ def observation_from_json(data: Mapping[str, Any]) -> Observation:
         baseline_ms=data.get("baseline_ms"),
         group=GroupSeen(waits_for=tuple(group["waits_for"]), failed=group["failed"]) if group else None,
         first_bad_at_s=data.get("first_bad_at_s"),
+        since_s=data.get("since_s"),
         cursors=data.get("cursors", {}),
         rejection=data.get("rejection"),
     )

@@ -9,14 +9,19 @@ from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import check_handle, check_version
 from taxiway_serving.rollout.metrics import Metric, metric_from_json
 from taxiway_serving.rollout.steps import Step, plan_faults, plan_from_json, step_to_json
+from taxiway_serving.rollout.typed import is_number
 
 STRATEGIES = ("canary", "linear", "all_at_once", "blue_green", "bandit", "shadow", "ab", "undo")
 SEVERAL = ("bandit", "ab")
 """Strategies that may bring several candidates."""
 OWN_STEPS = ("canary", "blue_green")
+GRADUAL = ("canary", "linear")
+"""Strategies that let users in little by little, so that a cap on them means something."""
 ON_FAILURE = ("abort", "pause")
 ON_RUNNING = ("reject", "supersede", "queue")
 MOST_CANDIDATES = 20
+MOST_USERS = 1000
+YEAR_S = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ class RolloutSpec:
         max_users: Most distinct users who may meet the candidate before it is proven; None sets no cap.
         on_failure: `abort` takes the traffic back at once; `pause` stops and waits for a person.
         on_running: What becomes of this rollout while another runs on the handle.
+        deadline_s: Seconds after which a rollout that is not over pauses as inconclusive, once; None waits for ever.
         reverify: Prove the contract again at every step, where the candidate has one.
         group: Rollouts to be promoted together with; None stands alone.
         actor: Who asks, for the ledger.
@@ -74,6 +80,7 @@ class RolloutSpec:
     max_users: int | None = None
     on_failure: str = "abort"
     on_running: str = "reject"
+    deadline_s: float | None = None
     reverify: bool = True
     group: Group | None = None
     actor: str = "unknown"
@@ -114,21 +121,17 @@ KEYS = (*_PLAIN, "rivals", "strategy", "metrics", "group")
 
 
 def spec_from_json(data: Mapping[str, Any]) -> RolloutSpec:
-    """Read a rollout's specification.
+    """Read a rollout's specification; `strategies.rollout_from_json` names the faults of its options as well.
 
     Raises:
         InvalidSpecError: With every fault at once.
     """
     faults = [f"{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in sorted(set(data) - set(KEYS))]
-    strategy = data.get("strategy") or {}
-    strategy = {"kind": strategy} if isinstance(strategy, str) else strategy
-    if not isinstance(strategy, Mapping):
-        faults.append(f"strategy: got {strategy!r}; give a name or an object with kind and its options")
-        strategy = {}
+    strategy = strategy_of(data, faults)
     given = {key: data[key] for key in _PLAIN if data.get(key) is not None}
     missing = [key for key in ("id", "handle", "version") if key not in given]
-    if missing:
-        raise InvalidSpecError((*faults, *(f"{key}: missing" for key in missing)), "rollout")
+    faults += [f"{key}: missing" for key in missing]
+    given |= {key: stand_in for key, stand_in in _STAND_INS.items() if key in missing}
     steps = _collected(faults, lambda: plan_from_json(strategy.get("steps") or ()), ())
     metrics = _metrics(data.get("metrics") or (), faults)
     group = _collected(faults, lambda: _group(data.get("group")), None)
@@ -142,6 +145,20 @@ def spec_from_json(data: Mapping[str, Any]) -> RolloutSpec:
         group=group,
         faults=tuple(faults),
     )
+
+
+_STAND_INS: Mapping[str, Any] = {"id": "?", "handle": "unknown", "version": 1}
+"""What stands in for what is missing, so that the faults of all the rest are named as well."""
+
+
+def strategy_of(data: Mapping[str, Any], faults: list[str]) -> Mapping[str, Any]:
+    """Return the strategy that a caller wrote, as an object; what is no strategy is a fault and an empty one."""
+    strategy = data.get("strategy") or {}
+    strategy = {"kind": strategy} if isinstance(strategy, str) else strategy
+    if isinstance(strategy, Mapping):
+        return strategy
+    faults.append(f"strategy: got {strategy!r}; give a name or an object with kind and its options")
+    return {}
 
 
 def _collected(faults: list[str], read: Any, otherwise: Any) -> Any:
@@ -170,29 +187,31 @@ def _rivals(items: Any, faults: list[str]) -> tuple[int, ...]:
 def _group(item: Any) -> Group | None:
     if item is None:
         return None
-    is_whole = isinstance(item, Mapping) and isinstance(item.get("name"), str)
-    handles = item.get("handles") if is_whole else None
-    if not isinstance(handles, Sequence) or isinstance(handles, str) or set(item) != {"name", "handles"}:
+    handles = item.get("handles") if isinstance(item, Mapping) else None
+    is_list = isinstance(handles, Sequence) and not isinstance(handles, str)
+    if not is_list or set(item) != {"name", "handles"} or not isinstance(item["name"], str):
         raise InvalidSpecError((f"group: got {item!r}; give an object with name and handles",), "rollout")
-    return Group(name=item["name"], handles=tuple(handles))
+    return Group(name=item["name"], handles=tuple(handles or ()))
 
 
 def _spec_faults(spec: RolloutSpec) -> list[str]:
-    faults = [*_name_faults(spec), *_number_faults(spec), *_choice_faults(spec)]
+    faults = [*_name_faults(spec), *_number_faults(spec), *_choice_faults(spec), *_group_faults(spec)]
     if spec.rivals and spec.strategy not in SEVERAL:
         faults.append(f"rivals: {spec.strategy} brings one version; {' and '.join(SEVERAL)} bring several")
     if spec.steps and spec.strategy not in OWN_STEPS:
-        faults.append(
-            f"steps: {spec.strategy} has steps of its own; {' and '.join(OWN_STEPS)} take a caller's"
-        )
+        own = " and ".join(OWN_STEPS)
+        faults.append(f"steps: {spec.strategy} has steps of its own; {own} take a caller's")
     elif spec.steps:
         faults += plan_faults(spec.steps)
+    if spec.max_users is not None and spec.strategy not in GRADUAL:
+        gradual = " and ".join(GRADUAL)
+        faults.append(
+            f"max_users: {spec.strategy} cannot keep to a cap; {gradual} let users in little by little"
+        )
     if len({metric.name for metric in spec.metrics}) < len(spec.metrics):
         faults.append("metrics: a name is there twice")
     if spec.latency_ms is None and any(metric.kind == "latency_slo" for metric in spec.metrics):
-        faults.append("latency_slo needs latency_ms, the SLO's p99 in milliseconds")
-    if spec.group and spec.handle not in spec.group.handles:
-        faults.append(f"group: {spec.handle} is not among its handles {', '.join(spec.group.handles)}")
+        faults.append("latency_ms: missing; latency_slo needs the SLO's p99 in milliseconds")
     return faults
 
 
@@ -201,26 +220,36 @@ def _name_faults(spec: RolloutSpec) -> list[str]:
     _collected(faults, lambda: check_handle(spec.handle), None)
     for version in spec.versions:
         _collected(faults, partial(check_version, version), None)
-    if len(set(spec.versions)) < len(spec.versions) or len(spec.versions) > MOST_CANDIDATES:
-        faults.append(f"rivals: got {list(spec.versions)}; at most {MOST_CANDIDATES} versions, each once")
-    name: object = spec.id
-    if not isinstance(name, str) or not 0 < len(name) <= 250:
-        faults.append(f"id: got {name!r}; must be text of 1 to 250 characters")
+    if len({repr(version) for version in spec.versions}) < len(spec.versions):
+        faults.append(f"rivals: got {list(spec.versions)}; each version once")
+    if len(spec.versions) > MOST_CANDIDATES:
+        faults.append(f"rivals: got {len(spec.versions)} candidates; at most {MOST_CANDIDATES}")
+    names: dict[str, object] = {"id": spec.id, "actor": spec.actor}
+    faults += [
+        f"{key}: got {name!r}; must be text of 1 to 250 characters"
+        for key, name in names.items()
+        if not isinstance(name, str) or not 0 < len(name) <= 250
+    ]
     return faults
 
 
 def _number_faults(spec: RolloutSpec) -> list[str]:
     faults = []
     for name in ("availability", "alpha"):
-        value: object = getattr(spec, name)
-        if not _is_number(value) or not 0 < float(str(value)) < 1:
+        value = getattr(spec, name)
+        if not is_number(value) or not 0 < value < 1:
             faults.append(f"{name}: got {value!r}; must lie between 0 and 1, both excluded")
-    if not _is_number(spec.warm_s) or spec.warm_s < 0:
-        faults.append(f"warm_s: got {spec.warm_s!r}; must be seconds, at least 0")
-    if spec.latency_ms is not None and (not _is_number(spec.latency_ms) or spec.latency_ms <= 0):
-        faults.append(f"latency_ms: got {spec.latency_ms!r}; must be milliseconds above 0")
-    if spec.max_users is not None and (not _is_number(spec.max_users) or not 1 <= spec.max_users <= 1000):
-        faults.append(f"max_users: got {spec.max_users!r}; must lie in 1 to 1000")
+    if not is_number(spec.warm_s) or not 0 <= spec.warm_s <= YEAR_S:
+        faults.append(f"warm_s: got {spec.warm_s!r}; must be seconds, at least 0 and at most a year")
+    for name, unit in (("latency_ms", "milliseconds"), ("deadline_s", "seconds")):
+        value = getattr(spec, name)
+        if value is not None and (not is_number(value) or value <= 0):
+            faults.append(f"{name}: got {value!r}; must be {unit} above 0")
+    most: object = spec.max_users
+    if most is not None and (
+        not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_USERS
+    ):
+        faults.append(f"max_users: got {most!r}; must be a whole number from 1 to {MOST_USERS}")
     return faults
 
 
@@ -238,5 +267,15 @@ def _choice_faults(spec: RolloutSpec) -> list[str]:
     return faults
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _group_faults(spec: RolloutSpec) -> list[str]:
+    if spec.group is None:
+        return []
+    faults: list[str] = []
+    for handle in spec.group.handles:
+        _collected(faults, partial(check_handle, handle), None)
+    handles = [str(handle) for handle in spec.group.handles]
+    if not 0 < len(spec.group.name) <= 250:
+        faults.append(f"group.name: got {spec.group.name!r}; must be text of 1 to 250 characters")
+    if spec.handle not in handles or len(set(handles)) < len(handles):
+        faults.append(f"group.handles: got {', '.join(handles)}; name each once, {spec.handle} among them")
+    return faults

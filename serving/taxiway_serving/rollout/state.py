@@ -89,8 +89,9 @@ class RolloutState:
         step: Index of the current step.
         entered_at_s: When the current step, or the way back, began.
         weights: Wanted share of each candidate in per cent; one that is absent has none.
-        before: The weights before the last change, which requests under way still follow.
-        weighed_at_s: When the weights last changed.
+        spans: Least and most of the share of each candidate and stable together that requests under way may follow,
+            since the weights last changed.
+        weighed_at_s: When the weights last changed, or since then were last seen not to be read back yet.
         header: Requests routed by a header or a cookie.
         mirror_pct: Share of the live requests that are mirrored.
         is_closed: Whether the cap on users is reached: who has met the candidate keeps it, nobody else does.
@@ -108,12 +109,14 @@ class RolloutState:
         updated_at_s: When the weights of an exploration were last thought over.
         baseline_ms: The stable version's own p99, frozen when it was first known.
         cursors: How far the sources beside the access log were read.
-        failed: Judges that have paused the rollout; a person who resumes it begins them anew.
+        failed: What has paused the rollout, by judge; a person who resumes it begins those anew.
         first_bad_at_s: When a candidate first failed a request.
         rolled_back_at_s: When the candidates' shares were read back as 0 %.
         unsure_since_s: Since when the rollout waits for something that cannot be seen; None when all can.
         restarts: Of each candidate's process when it was first ready; one more is a death that was not seen.
         is_resumed: Whether somebody ended the wait of a `pause` step.
+        is_waived: Whether somebody ended the wait of the last step: the next look at which all is seen ends it.
+        is_overdue: Whether the rollout's own deadline has passed, and was told.
         is_fast: Whether a person skipped steps.
         is_ready: Whether only its group keeps it from its end.
         is_frozen: Whether rewards have fallen silent, so that an exploration's split stays as it is.
@@ -126,7 +129,7 @@ class RolloutState:
     status: Status = Status.PREPARING
     step: int = 0
     weights: Mapping[int, float] = field(default_factory=dict)
-    before: Mapping[int, float] = field(default_factory=dict)
+    spans: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     weighed_at_s: float = 0.0
     header: HeaderRoute | None = None
     mirror_pct: float = 0.0
@@ -153,6 +156,8 @@ class RolloutState:
     unsure_since_s: float | None = None
     restarts: Mapping[int, int] = field(default_factory=dict)
     is_resumed: bool = False
+    is_waived: bool = False
+    is_overdue: bool = False
     is_fast: bool = False
     is_ready: bool = False
     is_frozen: bool = False
@@ -175,28 +180,32 @@ class RolloutState:
             data[name] = {str(version): value for version, value in data[name].items()}
         for name in _VALUES:
             data[name] = {key: asdict(value) for key, value in data[name].items()}
-        data["guards"] = {name: list(terms) for name, terms in self.guards.items()}
+        for name in _TUPLES:
+            data[name] = {key: list(value) for key, value in data[name].items()}
         data["header"] = asdict(self.header) if self.header else None
         data["added"], data["failed"] = list(self.added), list(self.failed)
         return data
 
 
-_BY_VERSION = ("weights", "before", "dropped", "at_step", "arms", "rewards", "compared", "restarts")
+_BY_VERSION = ("weights", "spans", "dropped", "at_step", "arms", "rewards", "compared", "restarts")
 _VALUES: Mapping[str, Any] = {"totals": Counts, "arms": Arm, "rewards": Rewards, "compared": Compared}
+_TUPLES = ("guards", "spans")
 
 
 def state_from_json(data: Mapping[str, Any]) -> RolloutState:
-    """Read a stored state back."""
-    read = dict(data)
-    for name, kind in _VALUES.items():
-        read[name] = {key: kind(**value) for key, value in read[name].items()}
-    for name in _BY_VERSION:
+    """Read a stored state back. What an earlier Taxiway did not write takes its default."""
+    known = {item.name for item in fields(RolloutState)}
+    read = {name: value for name, value in data.items() if name in known}
+    for name in _VALUES.keys() & read.keys():
+        read[name] = {key: _VALUES[name](**value) for key, value in read[name].items()}
+    for name in _TUPLES:
+        read[name] = {key: tuple(value) for key, value in read.get(name, {}).items()}
+    for name in read.keys() & set(_BY_VERSION):
         read[name] = {int(version): value for version, value in read[name].items()}
-    read["guards"] = {name: tuple(terms) for name, terms in read["guards"].items()}
-    read["header"] = HeaderRoute(**read["header"]) if read["header"] else None
+    read["header"] = HeaderRoute(**read["header"]) if read.get("header") else None
     read["status"] = Status(read["status"])
-    read["outcome"] = Outcome(read["outcome"]) if read["outcome"] else None
-    read["added"], read["failed"] = tuple(read["added"]), tuple(read["failed"])
+    read["outcome"] = Outcome(read["outcome"]) if read.get("outcome") else None
+    read["added"], read["failed"] = tuple(read.get("added", ())), tuple(read.get("failed", ()))
     return RolloutState(**read)
 
 

@@ -4,15 +4,16 @@ Bytes from outside become values here, and every fault is named at once. What th
 `walk.py`; what a caller asks for as a whole, in `spec.py`.
 """
 
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from math import isfinite
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.rollout.typed import fitting
 
 DAY_S = 86_400.0
+LEAST_PCT = 0.01
+"""The gateway divides traffic in parts of 10,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +183,14 @@ _BARE = {"setWeight": "weight_pct", "bake": "duration_s"}
 """Steps that may be written as a bare number: `{"setWeight": 5}`."""
 
 
+def name_of(step: Step) -> str:
+    """Return what JSON calls a step."""
+    return next(name for name, kind in STEPS.items() if isinstance(step, kind))
+
+
 def step_to_json(step: Step) -> dict[str, Any]:
     """Return a step in the form that a DAG writes: `{"setWeight": 5}`, `{"bake": {"duration_s": 10}}`."""
-    name = next(name for name, kind in STEPS.items() if isinstance(step, kind))
+    name = name_of(step)
     given = {item.name: getattr(step, item.name) for item in fields(step)}
     changed = {
         item.name: _plain(given[item.name]) for item in fields(step) if given[item.name] != item.default
@@ -229,34 +235,26 @@ def _read_step(item: Any) -> Step:
     return step
 
 
-def read_step(name: str, options: Mapping[str, Any]) -> Any:
+def read_step(name: str, options: Mapping[str, Any], *, where: str = "") -> Any:
     """Return one step from its options.
 
     Args:
         name: One of `STEPS`.
         options: Its fields as JSON has them.
+        where: What a fault calls the place that the options come from; "" is the step's name.
 
     Raises:
         InvalidSpecError: With every fault at once.
     """
-    kind = STEPS[name]
-    known = {item.name: item for item in fields(kind)}
-    faults = [
-        f"{name} has no {key}; it takes {', '.join(known)}" for key in sorted(set(options) - set(known))
-    ]
-    hints = get_type_hints(kind)
-    given = {key: _numbered(key, value) for key, value in options.items() if key in known}
-    for key, value in given.items():
-        if not _fits(value, hints[key]):
-            faults.append(f"{name}.{key}: got {value!r}; must be {_words(hints[key])}")
+    kind, where = STEPS[name], where or name
+    given = {key: _numbered(key, value) for key, value in options.items()}
+    fit, faults = fitting(kind, given, where)
+    if any(item.name not in fit for item in fields(kind) if item.default is MISSING):
+        raise InvalidSpecError(tuple(faults), "step")
+    step = kind(**fit)
+    faults += [f"{where}.{fault}" for fault in step_faults(step)]
     if faults:
         raise InvalidSpecError(tuple(faults), "step")
-    try:
-        step = kind(**given)
-    except TypeError as error:
-        raise InvalidSpecError((f"{name}: {error}",), "step") from error
-    if faults := step_faults(step):
-        raise InvalidSpecError(tuple(f"{name}: {fault}" for fault in faults), "step")
     return step
 
 
@@ -267,37 +265,7 @@ def _numbered(key: str, value: Any) -> Any:
     return value
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(hint))
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin is None:
-        return _fits_plain(value, hint)
-    of_key, of_value = get_args(hint)
-    return isinstance(value, Mapping) and all(
-        _fits(key, of_key) and _fits(each, of_value) for key, each in value.items()
-    )
-
-
-def _fits_plain(value: Any, hint: Any) -> bool:
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_words(choice) for choice in get_args(hint))
-    return names.get(hint, "an object")
-
-
 _LIMITS: Mapping[str, tuple[float, float]] = {
-    "weight_pct": (0, 100),
     "sample_pct": (0, 100),
     "duration_s": (0, 365 * DAY_S),
     "units": (0, 1e12),
@@ -325,24 +293,49 @@ def step_faults(step: Step) -> list[str]:
         value, limits = getattr(step, item.name), _LIMITS.get(item.name)
         if limits and value is not None and not limits[0] <= value <= limits[1]:
             faults.append(f"{item.name}: got {value}; must lie in {limits[0]:g} to {limits[1]:g}")
-    if isinstance(step, SetWeight) and step.weights is not None:
-        faults += _weight_faults(step.weights)
-    if isinstance(step, SetHeaderRoute) and step.header and step.cookie:
-        faults.append("got a header and a cookie; give one of them")
+    if isinstance(step, SetWeight):
+        faults += _weight_faults(step)
+    if isinstance(step, SetMirrorRoute) and 0 < step.sample_pct < LEAST_PCT:
+        faults.append(f"sample_pct: got {step.sample_pct:g}; must be 0 or at least {LEAST_PCT:g}")
+    if isinstance(step, SetHeaderRoute):
+        faults += _route_faults(step)
     return faults
 
 
-def _weight_faults(weights: Mapping[int, float]) -> list[str]:
+def _weight_faults(step: SetWeight) -> list[str]:
+    given = {"weight_pct": step.weight_pct}
+    given |= {f"weights.{version}": pct for version, pct in (step.weights or {}).items()}
     faults = [
-        f"weights: got {pct} for version {version}" for version, pct in weights.items() if not 0 <= pct <= 100
+        f"{name}: got {pct}; must be 0 or lie in {LEAST_PCT:g} to 100"
+        for name, pct in given.items()
+        if pct != 0 and not LEAST_PCT <= pct <= 100
     ]
-    if sum(weights.values()) > 100 + 1e-9:
-        faults.append(f"weights: add up to {sum(weights.values()):g} %; at most 100")
+    if step.weights is not None and step.weight_pct:
+        faults.append("weight_pct: given beside weights; give one of them")
+    if step.weights is not None and not sum(step.weights.values()) <= 100 + 1e-9:
+        faults.append(f"weights: add up to {sum(step.weights.values()):g} %; at most 100")
     return faults
+
+
+def _route_faults(step: SetHeaderRoute) -> list[str]:
+    faults = []
+    if step.header and step.cookie:
+        faults.append("header: given beside a cookie; give one of them")
+    if step.value and step.values:
+        faults.append("value: given beside values; give one of them")
+    if (step.header or step.cookie) and not (step.value or step.values):
+        faults.append("value: missing; only requests with exactly this value are led to the candidate")
+    if not (step.header or step.cookie) and (step.value or step.values):
+        faults.append("header: missing; a value needs the header or the cookie that carries it")
+    return faults
+
+
+CALLERS_STEPS = (SetWeight, SetHeaderRoute, SetMirrorRoute, Pause, Bake, Analysis, Compare)
+"""Steps that a caller may write; an exploration and an experiment are strategies of their own."""
 
 
 def plan_faults(steps: Sequence[Step]) -> list[str]:
-    """Return what is wrong with a caller's own plan, which must bring the candidate to all of the traffic."""
+    """Return what is wrong with a caller's own plan, which must bring one candidate to all of the traffic."""
     weights = [step.weight_pct for step in steps if isinstance(step, SetWeight)]
     faults = []
     if not weights or weights[-1] != 100:
@@ -351,4 +344,15 @@ def plan_faults(steps: Sequence[Step]) -> list[str]:
         )
     if weights != sorted(weights):
         faults.append(f"steps: weights {weights} fall; a rollout only raises them, a rollback is automatic")
+    sample_pct = 0.0
+    for number, step in enumerate(steps, 1):
+        sample_pct = step.sample_pct if isinstance(step, SetMirrorRoute) else sample_pct
+        if isinstance(step, Compare) and not sample_pct:
+            faults.append(f"step {number}: compare has nothing to compare; put a setMirrorRoute before it")
+        if isinstance(step, SetWeight) and step.weights is not None:
+            faults.append(f"step {number}: weights are for several candidates; give one number")
+        if not isinstance(step, CALLERS_STEPS):
+            faults.append(
+                f"step {number}: {name_of(step)} is no step of a caller's plan; ask for the strategy"
+            )
     return faults

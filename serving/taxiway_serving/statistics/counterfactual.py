@@ -77,13 +77,11 @@ def counterfactual(
     "Anytime-valid off-policy inference for contextual bandits"; empirical-Bernstein process for means that may move,
     Howard, Ramdas, McAuliffe and Sekhon (2021), Annals of Statistics 49, theorem 4, with a mixture of bets.
     """
-    log_rows = np.array([*rows], float).reshape(-1, 3)
-    is_drawn = log_rows[:, 0] == version
-    shares, rewards = log_rows[:, 1], log_rows[:, 2]
+    versions, shares, rewards = np.array([*rows], float).reshape(-1, 3).T
+    is_drawn = versions == version
     _check(shares, rewards, least, most)
     chances = np.where(is_drawn, 1 / np.where(is_drawn, shares, 1.0), 0.0)
     drawn = int(is_drawn.sum())
-    effective = float(chances.sum() ** 2 / (chances**2).sum()) if drawn else 0.0
     reason = _missing_support(chances, version, drawn)
     if reason:
         value, low, high = None, least, most
@@ -97,9 +95,9 @@ def counterfactual(
         value=value,
         low=low,
         high=high,
-        decisions=len(log_rows),
+        decisions=len(rewards),
         drawn=drawn,
-        effective=effective,
+        effective=float(chances.sum() ** 2 / (chances**2).sum()) if drawn else 0.0,
         reason=reason,
     )
 

@@ -17,6 +17,7 @@ RewardKind = Literal["binary", "continuous"]
 Floats = NDArray[np.float64]
 
 LARGE = 10.0
+"""Parameters from which a Beta distribution is approximated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +211,10 @@ def posterior(arms: Sequence[Arm], kind: RewardKind) -> Posterior:
     return student_posterior(exposures, totals, np.array([arm.squares for arm in arms], float))
 
 
-def interval(arm: Arm, kind: RewardKind = "binary", *, level: float = 0.95) -> tuple[float, float]:
-    """Return an arm's central credible interval of its mean, for a report; a single arm knows no others' scale."""
+def interval(arm: Arm, kind: RewardKind = "binary", *, level: float = 0.95) -> tuple[float, float] | None:
+    """Return an arm's central credible interval of its mean, for a report; None before its first exposure."""
+    if not arm.exposures:
+        return None
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     low, high = posterior([arm], kind).quantile(tails)[0].tolist()
     return low, high

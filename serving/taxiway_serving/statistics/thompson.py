@@ -16,6 +16,10 @@ from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.statistics.posterior import Arm, Beta, Floats, Posterior, RewardKind, posterior
 
 LEADER_LEVELS = (np.arange(64) + 0.5) / 64
+"""Places at which the leader's mean is taken when asking how much better another arm may be."""
+
+TAILS = np.array([1e-6, 1e-3, 1 - 1e-3, 1 - 1e-6])
+"""Quantiles beside those: where arms lie far apart, they keep a sure loser's probability near 0."""
 
 POINTS_PER_ARM = 16
 """Quantiles that each arm gives to the grid that all share; keeps every probability within .005."""
@@ -33,17 +37,31 @@ def p_best(alphas: ArrayLike, betas: ArrayLike, points: int | None = None) -> Fl
         Probabilities of shape (..., K) that add up to 1.
     """
     alpha, beta = np.asarray(alphas, float), np.asarray(betas, float)
-    return _p_best(Beta(alpha=alpha, beta=beta), points)
+    return p_best_of(Beta(alpha=alpha, beta=beta), points)
 
 
 def p_best_normal(arms: Sequence[Arm], points: int | None = None) -> Floats:
     """Return each arm's probability of having the highest mean of a continuous reward, shape (K,)."""
-    return _p_best(posterior(arms, "continuous"), points)
+    return p_best_of(posterior(arms, "continuous"), points)
 
 
 def p_best_of(posteriors: Posterior, points: int | None = None) -> Floats:
-    """Return the same from posteriors at hand, for many bandits at once: shape (..., K)."""
-    return _p_best(posteriors, points)
+    """Return each arm's probability of having the highest mean, for many bandits at once: shape (..., K).
+
+    Each arm's density is integrated against the others' distribution functions, on a grid of all arms' quantiles.
+    """
+    arms = posteriors.means.shape[-1]
+    own = max(2, (points or POINTS_PER_ARM * arms) // arms)
+    levels = (np.arange(own) + (np.arange(arms)[:, None] + 0.5) / arms) / own
+    levels = np.concatenate([levels, np.broadcast_to(TAILS, (arms, TAILS.size))], axis=-1)
+    grid = posteriors.places(levels)
+    grid = np.sort(grid.reshape(*grid.shape[:-2], -1), axis=-1)
+    below = posteriors.cdf(grid[..., None, :])
+    ends = np.ones_like(below[..., :1])
+    below = np.concatenate([0 * ends, below, ends], axis=-1)
+    others = _product_of_others(below)
+    mass = (np.diff(below, axis=-1) * (others[..., 1:] + others[..., :-1])).sum(-1)
+    return np.asarray(mass / mass.sum(-1, keepdims=True))
 
 
 def floored(p: ArrayLike, floor: float, most: float = 1.0) -> Floats:
@@ -88,7 +106,7 @@ def weights(
         floor: As of `floored`.
         most: As of `floored`.
     """
-    return tuple(floored(_p_best(posterior(arms, kind), None), floor, most).tolist())
+    return tuple(floored(p_best_of(posterior(arms, kind)), floor, most).tolist())
 
 
 def value_remaining(
@@ -146,24 +164,6 @@ def p_within(posteriors: Posterior, gain: ArrayLike, best: int | None = None) ->
     ends = np.ones_like(here[..., :1])
     mass = np.diff(np.concatenate([0 * ends, here, ends], -1), axis=-1)
     return np.asarray((mass * (_padded(others)[..., 1:] + _padded(others)[..., :-1])).sum(-1) / 2)
-
-
-def _p_best(posteriors: Posterior, points: int | None) -> Floats:
-    """Integrate each arm's density against the others' distribution functions on a grid of all arms' quantiles.
-
-    Within a cell every distribution function counts as linear, so identical arms come out exactly alike.
-    """
-    arms = posteriors.means.shape[-1]
-    own = max(2, (points or POINTS_PER_ARM * arms) // arms)
-    levels = (np.arange(own) + (np.arange(arms)[:, None] + 0.5) / arms) / own
-    grid = posteriors.places(levels)
-    grid = np.sort(grid.reshape(*grid.shape[:-2], -1), axis=-1)
-    below = posteriors.cdf(grid[..., None, :])
-    ends = np.ones_like(below[..., :1])
-    below = np.concatenate([0 * ends, below, ends], axis=-1)
-    others = _product_of_others(below)
-    mass = (np.diff(below, axis=-1) * (others[..., 1:] + others[..., :-1])).sum(-1)
-    return np.asarray(mass / mass.sum(-1, keepdims=True))
 
 
 def _product_of_others(factors: Floats) -> Floats:

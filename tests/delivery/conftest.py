@@ -1,0 +1,19 @@
+"""One live serving plane for each module: the real controller process, a real Envoy, plain upstreams.
+
+Version 2 is live and version 1 warm beside it when a module begins; a test may leave either live.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.crashes import opened
+from benchmarks.plane import Plane, plane
+from benchmarks.variants import plain
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    with plane(plain, home=tmp_path_factory.mktemp("plane")) as made:
+        opened(made)
+        yield made
