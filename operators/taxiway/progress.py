@@ -78,7 +78,7 @@ def _nearest_guard(seen: Mapping[str, Any]) -> str:
         reading
         for reading in seen.get("evidence") or ()
         if reading["answer"] != "unknown"
-        and not reading["guard"].endswith("_certificate")
+        and not reading["guard"].endswith(("_certificate", "_gain"))
         and reading.get("acts", True)
     ]
     if not guards:

@@ -47,6 +47,7 @@ def test_progress_names_the_guard_nearest_to_a_rollback() -> None:
         reading("error_budget", 9.0, answer="unknown"),
         reading("cpu", 8.0, acts=False),
         reading("ratio_certificate", 7.0),
+        reading("click_gain", 85.0),
     ]
     assert "nearest guard latency: log_e 4.2 of 5.3" in next(describe(view(evidence=evidence)))
 

@@ -5,7 +5,7 @@ import re
 import httpx
 import pytest
 
-from tests.page.world import TOKEN, Airflow
+from tests.page.world import TOKEN, Airflow, Served
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +87,21 @@ def test_export_is_a_file(airflow: Airflow) -> None:
     answer = airflow.get("/api/endpoints/digits/export.csv", headers=bearer(airflow, "ben"))
     assert answer.headers["content-disposition"] == 'attachment; filename="digits.csv"'
     assert answer.text.startswith("at,at_s,handle,version,wanted_pct,observed_pct,requests")
+
+
+def test_viewer_connection_is_preferred_and_a_wrong_token_told(airflow: Airflow, served: Served) -> None:
+    connection = {"connection_id": "taxiway_viewer", "conn_type": "taxiway", "host": "127.0.0.1"}
+    connection |= {"port": served.port, "password": "not-the-token"}  # type: ignore[dict-item]
+    connections = f"{airflow.url}/api/v2/connections"
+    with httpx.Client(headers=bearer(airflow, "ann"), trust_env=False, timeout=20) as admin:
+        admin.post(connections, json=connection).raise_for_status()
+        refused = admin.get(f"{airflow.url}/taxiway/api/endpoints")
+        admin.delete(f"{connections}/taxiway_viewer").raise_for_status()
+        taken = admin.get(f"{airflow.url}/taxiway/api/endpoints")
+    assert refused.status_code == 502
+    assert "password of the Airflow connection taxiway_viewer" in refused.json()["next_step"]
+    assert "not-the-token" not in refused.text
+    assert taken.status_code == 200
 
 
 def bearer(airflow: Airflow, user: str) -> dict[str, str]:

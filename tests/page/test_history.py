@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,11 @@ from taxiway.settings import Settings
 from tests.page.world import NASTY, SHOP, TOKEN, Served
 from tests.serving.plane import HANDLE
 
+LOADED = """
+import sys, taxiway.history
+print(*(name for name in ("matplotlib", "mlflow", "numpy", "pandas", "pyarrow") if name in sys.modules))
+"""
+
 
 @pytest.fixture
 def settings(served: Served, tmp_path: Path) -> Settings:
@@ -32,6 +39,11 @@ def history(settings: Settings) -> History:
 
 def point(at_s: float, wanted: dict[int, float] | None, observed: dict[int, float] | None) -> Point:
     return Point(at_s=at_s, wanted=wanted, observed=observed)
+
+
+def test_history_loads_nothing_heavy_before_it_must() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
 
 
 def test_history_holds_every_split_that_was_read_back(history: History) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from taxiway_serving.controller.holding import LONGEST_S
+from taxiway_serving.controller.senses import Sensed
 from taxiway_serving.rollout.machine import replay
 from taxiway_serving.rollout.observation import observation_from_json
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status, state_from_json
+from taxiway_serving.testing import attempt
 from tests.serving.plane import HANDLE, Plane
 
 PAUSED = [{"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]
@@ -99,6 +101,33 @@ def test_what_speaks_against_a_candidate_is_decided_on_at_once(plane: Plane) -> 
     plane.tick(3, requests=40)
     assert (plane.state("r").outcome, plane.weight_pct(2)) == (Outcome.ROLLED_BACK, 0)
     assert replayed(plane, "r") == plane.state("r")
+
+
+def test_answer_that_speaks_against_a_candidate_by_another_metric_is_stored_at_once(plane: Plane) -> None:
+    waiting(plane)
+    plane.tick(3, requests=20)
+    before = decisions(plane)
+    plane.source.add(attempt(at_s=plane.now_s + 1, assigned=2, answered=2, status=404, unit="user:a"))
+    plane.tick(1)
+    assert decisions(plane) == before + 1
+    assert plane.state("r").totals["2/client_errors"].bad_canary == 1
+
+
+def test_measurement_is_stored_at_once_since_it_is_made_only_once(plane: Plane) -> None:
+    metric = {
+        "name": "cpu",
+        "kind": "sql",
+        "query": "SELECT 1",
+        "source": "db",
+        "limit": 0.8,
+        "failure_limit": 9,
+    }
+    waiting(plane, BAKED, metrics=[metric])
+    plane.tick(3, requests=20)
+    before = decisions(plane)
+    plane.senses.sense = lambda *_: Sensed(measured={"2/cpu": 0.5})  # type: ignore[method-assign]
+    plane.tick(1)
+    assert decisions(plane) == before + 1
 
 
 def test_crash_loses_nothing_of_what_is_kept_and_counts_it_once(plane: Plane) -> None:

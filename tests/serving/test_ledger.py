@@ -109,6 +109,11 @@ def test_store_commits_whole_or_not_at_all(open_store: OpenStore) -> None:
     assert store.fleet().endpoints == ()
 
 
+def test_note_whose_body_would_hide_a_field_of_its_entry_is_refused() -> None:
+    with pytest.raises(ValueError, match="previous"):
+        Note(at_s=1.0, handle="digits", kind="live", actor="ann", reason="why", body={"previous": 1})
+
+
 def test_store_refuses_tables_of_a_newer_version(url: str, open_store: OpenStore) -> None:
     open_store().close()
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file as connection:

@@ -481,7 +481,8 @@ def test_verb_does_nothing_to_a_rollout_that_is_over(slow: Plane, status: Status
 
 
 def test_promote_of_a_step_that_is_over_does_nothing(live: Plane) -> None:
-    live.begin(2, name="r", strategy=GATED)
+    steps = [{"setWeight": 50}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}, {"setWeight": 100}]
+    live.begin(2, name="r", strategy={"kind": "canary", "steps": steps})
     until(live, "r", Status.PAUSED)
     step = live.state("r").step
     for _ in range(2):

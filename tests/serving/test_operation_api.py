@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -11,12 +12,11 @@ import uvicorn
 from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.errors import ConflictError, InvalidSpecError, RoleError
-from taxiway_serving.ledger.chain import Entry, broken_at
+from taxiway_serving.ledger.chain import HEAD, Entry, broken_at
 from tests.serving.plane import HANDLE, Plane
 
 TOKENS = {"operator": "an-operators-token", "viewer": "a-viewers-token", "reporter": "a-reporters-token"}
 GATED = {"kind": "canary", "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]}
-HEAD = ("seq", "at_s", "handle", "kind", "actor", "reason", "previous", "digest")
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_api_gives_the_whole_ledger_so_that_its_chain_can_be_checked(
 ) -> None:
     two_live(plane)
     plane.go_live(11, handle="faces")
-    found, size = [], 20
-    while page := client.whole_ledger(after=found[-1]["seq"] if found else 0, limit=size):
+    found: list[dict[str, Any]] = []
+    while page := client.whole_ledger(after=found[-1]["seq"] if found else 0, limit=20):
         found += page
     entries = [Entry(**{key: row.pop(key) for key in HEAD}, body=row) for row in (dict(row) for row in found)]
     assert {entry.handle for entry in entries} == {HANDLE, "faces"}

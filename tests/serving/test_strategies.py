@@ -38,7 +38,8 @@ from taxiway_serving.statistics.label import Counts
 from taxiway_serving.strategies import plan
 from tests.serving.rollouts import asked
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 OWN_STEPS = [
     {"setHeaderRoute": {"header": "x-beta", "value": "1"}},
     {"analysis": {"units": 5, "deadline_s": 60}},

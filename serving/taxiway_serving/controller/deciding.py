@@ -268,7 +268,7 @@ class Decider:
 
 def _is_done(member: RolloutState) -> bool:
     """Return whether only its group keeps a member from its end, or nothing does any longer."""
-    return member.outcome in WELL or (member.is_ready and member.status is Status.PROGRESSING)
+    return member.outcome in WELL or member.is_ready
 
 
 def _applied(fleet: Fleet, world: World, handle: str, routes: Any) -> Answer:
@@ -307,6 +307,6 @@ def _decision_note(world: World, judged: Judged, endpoint: Endpoint, now_s: floa
 
 
 def _live_note(endpoint: Endpoint, actor: str, now_s: float) -> Note:
-    body = {"stable": endpoint.stable, "previous": endpoint.previous}
+    body = {"stable": endpoint.stable, "before": endpoint.previous}
     reason = f"version {endpoint.stable} is live"
     return Note(at_s=now_s, handle=endpoint.handle, kind="live", actor=actor, reason=reason, body=body)

@@ -96,9 +96,7 @@ class Sensing:
     def _values(self, rollout: Rollout, cursors: dict[str, str]) -> dict[str, tuple[Value, ...]]:
         """Return each unit's first reward of each metric, as bets of the candidates against stable."""
         spec, state, found = rollout.spec, rollout.state, {}
-        for metric in spec.metrics:
-            if metric.kind != "feedback" or state.stable is None:
-                continue
+        for metric in _compared_metrics(rollout) if state.stable is not None else ():
             name = f"values/{metric.name}"
             after = int(state.cursors.get(name, "0"))
             news = self.rewards.values(
@@ -138,12 +136,8 @@ class Sensing:
         if state.status is not Status.PROGRESSING or not isinstance(step, Explore | Experiment):
             return {}
         metric = step.reward if isinstance(step, Explore) else step.metric
-        every_s = step.update_s if isinstance(step, Explore) else EXPERIMENT_LOOK_S
-        since_s = max(state.updated_at_s, state.entered_at_s, self._summed_at_s.get(rollout.spec.id, 0.0))
-        if not metric or now_s - since_s < every_s:
+        if not metric or not self._is_due(rollout, step, now_s):
             return {}
-        if isinstance(step, Experiment):
-            self._summed_at_s[rollout.spec.id] = now_s
         versions = [*candidates_of(rollout.spec, state), *([state.stable] if state.stable else [])]
         summary = self.rewards.summary(
             rollout.spec.handle,
@@ -164,6 +158,16 @@ class Sensing:
             )
             for version, each in summary.items()
         }
+
+    def _is_due(self, rollout: Rollout, step: Explore | Experiment, now_s: float) -> bool:
+        """Return whether a step wants to know the sums now: at its own updates, an experiment every few seconds."""
+        state = rollout.state
+        if isinstance(step, Explore):
+            return now_s - max(state.updated_at_s, state.entered_at_s) >= step.update_s
+        if now_s - self._summed_at_s.get(rollout.spec.id, 0.0) < EXPERIMENT_LOOK_S:
+            return False
+        self._summed_at_s[rollout.spec.id] = now_s
+        return True
 
     def _measured(self, rollout: Rollout, now_s: float) -> dict[str, float]:
         if self.queries is None or rollout.state.status is not Status.PROGRESSING:
@@ -212,6 +216,15 @@ class Sensing:
         if not is_asked or rollout.state.baseline_ms is not None or rollout.state.stable is None:
             return None
         return baseline_quantile(list(self._latencies[rollout.spec.handle, rollout.state.stable]))
+
+
+def _compared_metrics(rollout: Rollout) -> Iterable[Metric]:
+    """Return the metrics of feedback that versions are compared by: those of the rollout, and an experiment's own."""
+    found = {metric.name: metric for metric in rollout.spec.metrics if metric.kind == "feedback"}
+    for step in rollout.plan:
+        if isinstance(step, Experiment) and step.metric and step.metric not in found:
+            found[step.metric] = Metric(name=step.metric, kind="feedback", window_s=step.window_s)
+    return found.values()
 
 
 def _reported(rollout: Rollout) -> Iterable[Reported]:

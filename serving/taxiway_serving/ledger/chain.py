@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 GENESIS = "0" * 64
+HEAD = ("seq", "at_s", "handle", "kind", "actor", "reason", "previous", "digest")
+"""The fields of an entry that stand beside its body's; no body may have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from taxiway_serving.ledger.chain import Entry
+from taxiway_serving.ledger.chain import HEAD, Entry
 from taxiway_serving.ledger.outbox import Delivery
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import HeaderRoute, RolloutState, Status
@@ -86,6 +86,12 @@ class Note:
     actor: str
     reason: str
     body: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        hidden = sorted(self.body.keys() & set(HEAD))
+        if hidden:
+            # An entry shows its body beside its head: what one hides of the other, no hash can be checked by.
+            raise ValueError(f"the body of a {self.kind} has {', '.join(hidden)}, which an entry has itself")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,8 @@ def experiment(
 ) -> Explored:
     """Return the experiment after a look: done when each candidate has its units, or its time is over.
 
+    The rewards of the last units are waited for as long as they count.
+
     Args:
         step: The experiment.
         state: As it stands.
@@ -89,7 +91,12 @@ def experiment(
     missing = [version for version in versions if state.at_step.get(version, 0) < step.units]
     if missing and now_s - state.entered_at_s <= step.deadline_s:
         told = ", ".join(f"version {v}: {state.at_step.get(v, 0)} of {step.units} units" for v in missing)
-        return Explored(state=state, reason=f"too little evidence: {told}")
+        is_growing = any(seen.errors(version).fresh for version in versions)
+        counted = replace(state, updated_at_s=now_s) if is_growing else state
+        return Explored(state=counted, reason=f"too little evidence: {told}")
+    open_s = step.window_s - (now_s - state.updated_at_s) if step.metric and not missing else 0.0
+    if open_s > 0:
+        return Explored(state=state, reason="waits for the rewards of the last units")
     ended = "the experiment's time is over" if missing else "the experiment has its units"
     return Explored(state=state, reason=ended, is_done=True)
 

@@ -8,7 +8,7 @@ is, and what is bad, the caller decides; nothing here knows of versions, clocks 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import log
+from math import exp, inf, log
 from typing import TypeVar
 
 import numpy as np
@@ -81,7 +81,11 @@ def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = 
         log_values: At least one value; -inf stands for zero.
         weights: Not negative, adding up to 1; None weighs all alike.
     """
-    return float(log_means_exp(log_values, weights))
+    largest = max(max(log_values), -1e300)
+    parts = [exp(value - largest) for value in log_values]
+    shares = [1 / len(parts)] * len(parts) if weights is None else weights
+    whole = sum(share * part for share, part in zip(shares, parts, strict=True))
+    return largest + log(whole) if whole > 0 else -inf
 
 
 def log_means_exp(log_values: ArrayLike, weights: Sequence[float] | None = None) -> Floats:
