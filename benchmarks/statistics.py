@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.simulations import bandits, certificates, guards, late, oracle, rewards
+from benchmarks.simulations import bandits, certificates, guards, late, machine, oracle, rewards
 from benchmarks.simulations.measured import Measured, Row
 
 RUNS: Final = 2000
@@ -46,6 +46,9 @@ ROWS: Final[tuple[Row, ...]] = (
     bandits.forgetting,
     late.delays,
     bandits.stopping,
+    machine.healthy,
+    machine.flawless,
+    machine.broken,
 )
 
 

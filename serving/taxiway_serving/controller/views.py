@@ -14,7 +14,7 @@ from taxiway_serving.rollout.steps import Experiment, Explore, step_to_json
 from taxiway_serving.runtimes.runtime import VariantState
 from taxiway_serving.split import Split
 from taxiway_serving.statistics import thompson
-from taxiway_serving.statistics.posterior import RewardKind
+from taxiway_serving.statistics.posterior import Arm, RewardKind, interval
 
 
 def endpoint_view(
@@ -125,12 +125,19 @@ def arms_view(rollout: Rollout) -> dict[str, Any]:
             "credited": arm.exposures,
             "total": arm.total,
             "mean": arm.mean,
+            **_interval(arm, kind),
             "p_best": chance,
             "pending": state.rewards.get(name, Rewards()).pending,
             "weight_pct": state.weights.get(name, 100 - state.weight_pct if name == state.stable else 0.0),
         }
         for name, arm, chance in zip(names, arms, chances, strict=True)
     }
+
+
+def _interval(arm: Arm, kind: RewardKind) -> dict[str, float | None]:
+    """Return where the mean lies with 95 %; nothing is known before the first exposure."""
+    low, high = interval(arm, kind) or (None, None)
+    return {"low": low, "high": high}
 
 
 def _split(split: Split | None) -> dict[str, float] | None:
