@@ -81,7 +81,7 @@ def log_mean_exp(log_values: Sequence[float], weights: Sequence[float] | None = 
         log_values: At least one value; -inf stands for zero.
         weights: Not negative, adding up to 1; None weighs all alike.
     """
-    largest = max(*log_values, -1e+300)
+    largest = max(*log_values, -1e300)
     parts = [exp(value - largest) for value in log_values]
     shares = [1 / len(parts)] * len(parts) if weights is None else weights
     whole = sum(share * part for share, part in zip(shares, parts, strict=True))
