@@ -133,7 +133,7 @@ def test_api_refuses_a_verb_with_a_word_it_does_not_know(url: str, plane: Plane)
     plane.go_live(1)
     answer = httpx.post(
         f"{url}/v1/endpoints/{HANDLE}/rollouts/to-1/abort",
-        json={"versoin": 2},
+        json={"verzion": 2},
         headers={"Authorization": f"Bearer {TOKENS['operator']}"},
         trust_env=False,
     )

@@ -1,13 +1,12 @@
 """What a rollout counts beside errors: the metrics that a caller names. Values and faults; no query is made here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.feedback import BUILT_IN, METRIC_PATTERN
-from taxiway_serving.rollout.steps import Experiment, Step
 from taxiway_serving.rollout.typed import fitting
 
 Kind = Literal["latency", "latency_slo", "schema", "feedback", "prometheus", "sql"]
@@ -75,20 +74,6 @@ def metric_from_json(item: Any) -> Metric:
         if not faults:
             return metric
     raise InvalidSpecError(tuple(faults), "metric")
-
-
-def feedback_of(metrics: Sequence[Metric], plan: Sequence[Step]) -> tuple[Metric, ...]:
-    """Return the metrics whose rewards are compared with the control's, the one of an experiment included.
-
-    Args:
-        metrics: The rollout's.
-        plan: Its steps; an experiment may name a metric that the rollout does not.
-    """
-    found = {metric.name: metric for metric in metrics if metric.kind == "feedback"}
-    for step in plan:
-        if isinstance(step, Experiment) and step.metric and step.metric not in found:
-            found[step.metric] = Metric(name=step.metric, kind="feedback", window_s=step.window_s)
-    return tuple(found.values())
 
 
 def metric_name_faults(name: str, where: str) -> list[str]:

@@ -76,7 +76,12 @@ def paired_terms(only_candidate: int, only_noise: int, ratios: Sequence[float]) 
 
 
 def beyond_noise_terms(
-    only_candidate: int, only_noise: int, samples: int, *, limit: float
+    only_candidate: int,
+    only_noise: int,
+    samples: int,
+    *,
+    limit: float,
+    parts: Sequence[float] = FLAWLESS_PARTS,
 ) -> tuple[float, ...]:
     """Return one interval's log factors against "the candidate differs in at least `limit` of samples beyond noise".
 
@@ -88,6 +93,8 @@ def beyond_noise_terms(
         only_noise: As of `paired_terms`.
         samples: All samples of the interval, >= the two together.
         limit: Share of samples, in (0, 1).
+        parts: What is left of the stake after a difference, each in (0, 1). A noisy model differs often, and is only
+            certified by parts near 1.
     """
     neither = samples - only_candidate - only_noise
     if neither < 0 or not 0 < limit < 1:
@@ -104,7 +111,7 @@ def beyond_noise_terms(
         only_candidate * log(part)
         + only_noise * log(1 + (1 - part) * (1 + limit) / (1 - limit))
         + neither * log(1 + (1 - part) * limit / (1 - limit))
-        for part in FLAWLESS_PARTS
+        for part in parts
     )
 
 
