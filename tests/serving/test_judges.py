@@ -62,7 +62,7 @@ def test_judges_keep_their_evidence_apart(body: dict[str, Any]) -> None:
 
 
 def test_alpha_holds_whoever_joins_and_leaves() -> None:
-    body = {"strategy": BANDIT, "rivals": [3], "alpha": 0.02}
+    body: dict[str, Any] = {"strategy": BANDIT, "rivals": [3], "alpha": 0.02}
     joined = replace(START, added=(4, 5, 6, 7, 8))
     gone = replace(joined, dropped={2: "harm", 5: "removed"})
     assert _alpha(_judges(joined, **body)) <= 0.02

@@ -41,7 +41,7 @@ def explore(
 
     Without a new reward nothing is learned and nothing moves: exposures whose rewards got lost would look like
     failures, and most of all those of the arm with most traffic. When rewards come back after a silence, what was
-    shown meanwhile is left out.
+    shown meanwhile is left out; the very first ones end no silence, and count from the beginning.
 
     Args:
         step: The exploration.
@@ -63,12 +63,12 @@ def explore(
         reason = state.reason if state.arms else "waits for the first rewards"
         return Explored(state=replace(thought, arms=arms), reason=reason)
     known = {**state.rewards, **seen.rewards}
-    if state.is_frozen:
+    if state.is_frozen and any(_is_earning(arm) for arm in state.arms.values()):
         back = replace(thought, rewards=known, is_frozen=False)
         return Explored(state=back, reason="rewards are back; what was shown meanwhile is left out")
-    aged = replace(thought, arms=_aged(step, state, now_s - since_s))
+    aged = replace(thought, arms=_aged(step, state, now_s - since_s), is_frozen=False)
     arms = {**aged.arms, **_with_news(aged, seen, names)}
-    return _weighed(step, replace(thought, arms=arms, rewards=known), names, now_s)
+    return _weighed(step, replace(aged, arms=arms, rewards=known), names, now_s)
 
 
 def experiment(
@@ -111,6 +111,10 @@ def leader_of(state: RolloutState, versions: Sequence[int]) -> int | None:
 
 def _names(state: RolloutState, versions: tuple[int, ...]) -> tuple[int, ...]:
     return (*versions, state.stable) if state.stable is not None else versions
+
+
+def _is_earning(arm: Arm) -> bool:
+    return bool(arm.total or arm.squares)
 
 
 def _has_news(state: RolloutState, seen: Observation) -> bool:
