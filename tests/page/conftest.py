@@ -42,9 +42,12 @@ def airflow(
     api_server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return this machine's own Chromium; a developer without one skips, CI must have it."""
+    """Return this machine's own Chromium; a developer without one skips, CI must have it.
+
+    Not for the session: while playwright is open its event loop runs in this thread, and no other test could run one.
+    """
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         message = "no Chromium here; install your system's chromium package"

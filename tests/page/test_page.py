@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 DIGITS = "/taxiway/endpoints/digits"
 PLACES = """() => [...document.querySelectorAll("h1, h2, svg.chart, th, .steps, .legend")].map((element) =>
-    `${element.nodeName} ${element.textContent.slice(0, 12)} ${element.getBoundingClientRect().top}`)"""
+    `${element.nodeName} ${element.matches("svg") ? "" : element.textContent.slice(0, 12)} ` +
+    `${element.getBoundingClientRect().top}`)"""
 
 
 @pytest.fixture
