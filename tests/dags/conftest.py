@@ -18,7 +18,11 @@ from tests.library.scripted import Script, serving
 from tests.path.world import World, wait_until
 
 # Versions of their own that answer alike: a shadow is to find no difference, whichever of them is live.
-PARAMS = ({"hidden": 32}, {"hidden": 32, "learning_rate": 0.00100001}, {"hidden": 32, "learning_rate": 0.00100002})
+PARAMS = (
+    {"hidden": 32},
+    {"hidden": 32, "learning_rate": 0.00100001},
+    {"hidden": 32, "learning_rate": 0.00100002},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

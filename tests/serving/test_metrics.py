@@ -50,7 +50,7 @@ def test_query_is_best_low_and_feedback_best_high_unless_told() -> None:
         ("a/errors", "must match"),
         ({"name": "latency", "kind": "feedback"}, "is of that kind alone"),
         ({"name": "x", "kind": "magic"}, f"one of {', '.join(KINDS)}"),
-        ({"name": "x", "directon": "up"}, "directon: unknown"),
+        ({"name": "x", "heading": "up"}, "heading: unknown"),
         ({"name": "x", "low": 1, "high": 1}, "must be below high"),
         ({"name": "x", "low": True}, "must be a number"),
         ({"name": "x", "high": float("nan")}, "must be a number"),
