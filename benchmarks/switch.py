@@ -150,10 +150,12 @@ def changed(made: Plane, name: str, changes: int) -> Iterator[Figure]:
             time.sleep(0.5)
         router.publish(table_alone(tables[LOW_PCT]))
     made.start_controller()
-    answers_s = effects_s(written, [at_s for at_s, _ in probe.seen[1:]])
+    shown_s = effects_s(written, [at_s for at_s, _ in probe.seen[1:]])
+    answers_s = [after_s for after_s in shown_s if after_s is not None]
     backs_s = [back - at_s for back, at_s in zip(read_back, written, strict=True)]
     # Either is proof: Envoy's own word, or an answer by the new routes, which takes the version's time to answer too.
-    effects_ms = [1e3 * min(pair) for pair in zip(answers_s, backs_s, strict=False)]
+    pairs = zip(shown_s, backs_s, strict=True)
+    effects_ms = [1e3 * (back if shown is None else min(shown, back)) for shown, back in pairs]
     yield Figure(name=f"{name} {changes} changes took, s", value=took_s, bar=1.1 * changes / CHANGES_PER_S)
     yield Figure(name=f"{name} changes no answer showed", value=changes - len(answers_s))
     yield Figure(name=f"{name} change to effect p50, ms", value=median(effects_ms), bar=EFFECT_BAR_MS)
@@ -180,14 +182,13 @@ def moved_user(made: Plane, tables: dict[float, Table]) -> str:
     return users[0]
 
 
-def effects_s(written: Sequence[float], seen: Sequence[float]) -> list[float]:
-    """Return how long after each change the first answer came that shows it, of those that showed before the next."""
+def effects_s(written: Sequence[float], seen: Sequence[float]) -> list[float | None]:
+    """Return how long after each change the first answer came that shows it; None if none came before the next."""
     ends = [*written[1:], float("inf")]
-    found = []
+    found: list[float | None] = []
     for at_s, end_s in zip(written, ends, strict=True):
         first = next((seen_s for seen_s in seen if at_s < seen_s < end_s), None)
-        if first is not None:
-            found.append(first - at_s)
+        found.append(None if first is None else first - at_s)
     return found
 
 

@@ -63,6 +63,26 @@ def test_candidate_gets_no_request_before_it_is_ready(live: Plane, name: str) ->
     assert failed(load) == []
 
 
+def test_candidate_that_was_just_killed_is_not_judged_by_what_the_gateway_still_believes(
+    live: Plane, versions: tuple[int, int], name: str
+) -> None:
+    """kserve#5983 by another way: ready as a process, but not yet where the gateway's workers look.
+
+    How soon they look again after a kill is chance; so it is done a few times.
+    """
+    _, candidate = versions
+    with live.load(2 * RATE_RPS) as load:
+        for number in range(3):
+            live.deploy(candidate)
+            live.roll_out(candidate, f"{name}-{number}", strategy=HALF, availability=0.9)
+            live.wait_step(f"{name}-{number}", 1)
+            time.sleep(0.5)
+            live.kill_variant(candidate)
+            ended = live.wait_ended(f"{name}-{number}", within_s=30)
+            assert ended["outcome"] == "RolledBack"
+    assert failed(load) == []
+
+
 def test_canary_rollback_canary_leaks_nothing(live: Plane, versions: tuple[int, int], name: str) -> None:
     """argo-rollouts#2048, #3120: after an aborted canary the next one got stuck, or began where that had stopped."""
     stable, candidate = versions

@@ -81,4 +81,6 @@ def test_bound_grows_as_the_versions_get_alike() -> None:
 
 
 def test_change_counts_as_seen_only_before_the_next_one() -> None:
-    assert effects_s([1.0, 2.0, 3.0], [1.01, 3.02]) == pytest.approx([0.01, 0.02])
+    found = effects_s([1.0, 2.0, 3.0], [1.01, 3.02])
+    assert found[1] is None
+    assert [after_s for after_s in found if after_s] == pytest.approx([0.01, 0.02])

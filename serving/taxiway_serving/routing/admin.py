@@ -44,19 +44,6 @@ class Configuration:
         return self.warming == 0 and all(version == revision for version in self.versions.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitness:
-    """What Envoy thinks of a cluster's hosts.
-
-    Attributes:
-        is_fit: Whether one may get traffic.
-        unconnected: Connections to them that failed since Envoy knows them.
-    """
-
-    is_fit: bool
-    unconnected: int
-
-
 class Admin:
     """One Envoy's admin interface.
 
@@ -99,20 +86,15 @@ class Admin:
         )
         return next((config for config in configs if config.get("name") == handle), None)
 
-    def fitness(self, cluster: str) -> Fitness | None:
-        """Return whether a cluster has a host that may get traffic; None if there is no such cluster.
+    def is_healthy(self, cluster: str) -> bool | None:
+        """Tell whether a cluster has a host that may get traffic; None if there is no such cluster.
 
         Raises:
             TransportError: If Envoy could not be asked.
         """
         answer = self._ask("/clusters", format="json")
         found = next((c for c in answer.get("cluster_statuses", []) if c.get("name") == cluster), None)
-        if found is None:
-            return None
-        hosts = found.get("host_statuses", [])
-        return Fitness(
-            is_fit=any(_is_fit(host) for host in hosts), unconnected=sum(_unconnected(host) for host in hosts)
-        )
+        return None if found is None else any(_is_fit(host) for host in found.get("host_statuses", []))
 
     def active_requests(self, cluster: str) -> int:
         """Return how many requests are under way or waiting on a cluster; 0 if there is no such cluster.
@@ -162,11 +144,6 @@ def _refusals(values: Mapping[str, Any], kind: str) -> int:
 def _is_fit(host: Mapping[str, Any]) -> bool:
     health = host.get("health_status", {})
     return health.get("eds_health_status", "HEALTHY") == "HEALTHY" and not _any_true(health, _FAULTS)
-
-
-def _unconnected(host: Mapping[str, Any]) -> int:
-    counters = {stat.get("name"): stat.get("value", 0) for stat in host.get("stats", [])}
-    return int(counters.get("cx_connect_fail") or 0)
 
 
 def _any_true(health: Mapping[str, Any], names: Iterable[str]) -> bool:

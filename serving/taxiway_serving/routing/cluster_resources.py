@@ -39,7 +39,9 @@ def variant_cluster(handle: str, backend: Backend) -> Json:
     metadata = {"filter_metadata": {METADATA: {"version": str(backend.version), "model": backend.model}}}
     return {
         **_static(name_of(handle, backend.version), backend.host, backend.port, metadata),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # Envoy hands what it learns of a host to its workers up to this much later. Traffic that moves meanwhile would
+        # be answered by stable, and held against the version.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "health_checks": [_health_check()],
         "outlier_detection": _outliers(),
         "circuit_breakers": _circuit_breakers(),

@@ -6,7 +6,6 @@ Which resources a table is lies in `resources.py`; how Envoy starts in `bootstra
 import json
 import re
 import time
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,6 @@ from taxiway_serving.split import Split
 
 _POLL_S: Final = 0.01
 _REASON_WAIT_S: Final = 0.5
-_BACK_S: Final = 2.0
 _REASON_LENGTH: Final = 1000
 _REFUSAL: Final = re.compile(r"reject|failure|error", re.IGNORECASE)
 
@@ -47,7 +45,6 @@ class EnvoyRouter:
         self._admin = Admin(settings.envoy_admin_url)
         self._patience_s = patience_s
         self._refused: dict[Revision, str] = {}
-        self._unconnected: dict[str, tuple[int, float]] = {}
 
     def close(self) -> None:
         """Close the connections to the admin interface."""
@@ -106,23 +103,11 @@ class EnvoyRouter:
         return SideRoutes() if scope is None else read_back.side_routes_of(scope)
 
     def warm(self, variant: VariantId) -> Answer:
-        """Answer whether its cluster exists and its host passes the health check. See `Router.warm`.
-
-        A version that was away for a moment may pass it before Envoy's workers send it anything again. So one that
-        could not be connected to lately is unknown for as long as an ejection lasts.
-        """
-        name = cluster_name(variant)
+        """Answer whether its cluster exists and its host passes the health check. See `Router.warm`."""
         try:
-            found = self._admin.fitness(name)
+            return Answer.of(self._admin.is_healthy(cluster_name(variant)) is True)
         except TransportError:
             return Answer.UNKNOWN
-        if found is None or not found.is_fit:
-            return Answer.NO
-        count, since_s = self._unconnected.get(name, (0, -inf))
-        if found.unconnected != count:
-            since_s = time.monotonic()
-            self._unconnected[name] = (found.unconnected, since_s)
-        return Answer.YES if time.monotonic() - since_s >= _BACK_S else Answer.UNKNOWN
 
     def drained(self, variant: VariantId) -> Answer:
         """Answer whether nothing is under way or waiting on its cluster. See `Router.drained`."""
