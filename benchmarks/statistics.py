@@ -49,6 +49,7 @@ ROWS: Final[tuple[Row, ...]] = (
     machine.healthy,
     machine.flawless,
     machine.broken,
+    machine.capped,
 )
 
 

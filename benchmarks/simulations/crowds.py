@@ -32,6 +32,7 @@ class Habits:
         rates: Probability that a request is bad, by metric, on every version that `harm` does not name.
         frail: How many users always fail, by metric; they ask five times as often as others.
         harm: Probability that a request on a version is bad by a metric, by both.
+        is_harm_late: Whether harm only begins where no stable version runs beside the candidate.
         drift: What rates are multiplied by at the end of a run, rising evenly; common to all versions.
         click: Probability of a reward, by version; users differ by half of it, and frail ones click twice as often.
     """
@@ -41,6 +42,7 @@ class Habits:
     rates: Mapping[str, float]
     frail: Mapping[str, int] = field(default_factory=dict)
     harm: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    is_harm_late: bool = False
     drift: float = 1.0
     click: Mapping[int, float] = field(default_factory=dict)
 
@@ -116,6 +118,10 @@ class Crowd:
             self._bad[metric][users[is_bad]] = True
         return found
 
+    def met(self, version: int) -> int:
+        """Return how many users have met a version."""
+        return int(self._met[version].sum()) if version in self._met else 0
+
     def rewards(self, versions: Sequence[int]) -> dict[int, Rewards]:
         """Return what each version has earned so far; no reward is late here."""
         return {
@@ -130,6 +136,8 @@ class Crowd:
 
     def _rates(self, metric: str, rate: float, versions: Ints) -> Floats:
         rates: Floats = np.full(len(versions), rate)
+        if self._habits.is_harm_late and len(np.unique(versions)) > 1:
+            return rates
         for (version, harmed), harm in self._habits.harm.items():
             if harmed == metric:
                 rates[versions == version] = harm

@@ -63,12 +63,12 @@ class Case:
     looks: int = LOOKS
 
 
-def rollout(rng: Rng, case: Case) -> Run:
+def rollout(rng: Rng, case: Case, crowd: Crowd | None = None) -> Run:
     """Walk one rollout to its end, to its first pause, or for `case.looks` looks of a second each."""
+    crowd = crowd or Crowd(rng, case.habits, looks=case.looks)
     body = {"id": "r", "handle": "simulated", "version": 2, "alpha": ALPHA, **case.asked(rng)}
     spec = rollout_from_json(body)
-    steps, crowd = plan(spec, case.stable), Crowd(rng, case.habits, looks=case.looks)
-    state = begin(stable=case.stable, now_s=0.0)
+    steps, state = plan(spec, case.stable), begin(stable=case.stable, now_s=0.0)
     for look in range(1, case.looks + 1):
         seen = _seen(rng, case, spec, state, crowd)
         state = advance(spec, steps, state, seen, float(look)).state
@@ -240,6 +240,7 @@ def broken(rng: Rng, runs: int) -> list[Measured]:
     cases += [
         Case(name="bandit, and it earns most", asked=bandit, habits=LOVED),
         Case(name="first deployment", asked=canary, habits=BROKEN, stable=None),
+        Case(name="all at once, and only alone", asked=at_once, habits=replace(BROKEN, is_harm_late=True)),
         Case(name="shadow", asked=shadow, habits=BROKEN, answers=_noisy(1.0, 0.1)),
     ]
     found = []
@@ -250,6 +251,41 @@ def broken(rng: Rng, runs: int) -> list[Measured]:
         met = np.array([_met(run.state) for run in went], float)
         found.append(mean(f"  candidate units until it is caught: {case.name}", met))
     return found
+
+
+MOST_USERS = (20, 100, 500)
+CLOSING_LOOKS = 2
+"""Looks in which users still come in while the door is being closed at the gateway."""
+
+
+def capped(rng: Rng, runs: int) -> list[Measured]:
+    """A cap on users is never passed, though the door closes only some looks after it was decided."""
+    found = []
+    for most in MOST_USERS:
+        met, is_closed = np.zeros(runs), np.zeros(runs, bool)
+        for run in range(runs):
+            met[run], is_closed[run] = _exposed(rng, most)
+        found.append(share(f"cap of {most} users passed", met > most, 0.0))
+        found.append(mean("  users who have met the candidate", met))
+        found.append(share("  runs in which the door was closed", is_closed))
+    return found
+
+
+def _exposed(rng: Rng, most: int) -> tuple[int, bool]:
+    """Return how many users have met a candidate with a cap when its door is closed, and whether it was."""
+    weights = sorted({*rng.integers(1, 30, 3).tolist()})
+    steps: list[dict[str, Any]] = []
+    for weight in weights:
+        steps += [{"setWeight": weight}, {"pause": {"duration_s": 10}}]
+    steps += [{"analysis": {"units": 10**6}}, {"setWeight": 100}]
+    # Nothing that few users do proves so small a budget kept, so the cap stays.
+    body = {"strategy": {"steps": steps}, "max_users": most, "availability": 0.9999}
+    case = Case(name="capped", asked=lambda _rng: body, habits=FLAWLESS)
+    crowd = Crowd(rng, case.habits, looks=case.looks)
+    run = rollout(rng, case, crowd)
+    for _ in range(CLOSING_LOOKS if run.state.is_closed else 0):
+        crowd.ask(run.state.stable, run.state.weights, candidates=(2,))
+    return crowd.met(2), run.state.is_closed
 
 
 def _met(state: RolloutState) -> int:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.rollout.machine import readings_of
 from taxiway_serving.rollout.observation import Observation
 from taxiway_serving.rollout.state import Outcome, Status
 from tests.serving.rollouts import Walk, asked, earned, seen, units
@@ -42,6 +44,17 @@ def test_experiment_holds_its_shares_and_names_who_earns_more() -> None:
     assert walk.state.weights == {2: 30, 3: 20}
     _run(walk, {2: 0.10, 3: 0.40}, 0.10)
     assert (walk.state.outcome, walk.state.winner, walk.state.weights) == (Outcome.COMPLETED, 3, {})
+
+
+def test_report_of_an_experiment_holds_the_evidence_on_those_who_lost() -> None:
+    walk = _walk(rivals=(3,))
+    _run(walk, {2: 0.1, 3: 0.4}, 0.1)
+    gains = {
+        reading.version: reading.answer
+        for reading in readings_of(walk.spec, walk.steps, walk.state)
+        if reading.name == "click_gain"
+    }
+    assert (walk.state.winner, gains) == (3, {2: Answer.NO, 3: Answer.YES})
 
 
 def test_experiment_without_a_difference_names_the_live_version() -> None:
@@ -94,6 +107,15 @@ def test_candidate_that_harms_is_out_and_the_others_go_on() -> None:
     assert list(walk.state.dropped) == [2]
     walk.look(seen(versions=(2, 3), errors={3: units()}), times=20)
     assert walk.state.outcome is Outcome.COMPLETED
+
+
+def test_candidate_that_harms_those_who_chose_it_loses_its_route() -> None:
+    walk = _walk(rivals=(3,), by={"header": "x-segment", "values": {"a": 2, "b": 3}}, units=300)
+    walk.look(seen(versions=(2, 3)), times=2)
+    walk.look(seen(versions=(2, 3), errors={2: units(bad=20), 3: units()}))
+    assert walk.state.header is not None
+    assert dict(walk.state.header.versions) == {"b": 3}
+    assert list(walk.state.dropped) == [2]
 
 
 def test_candidate_joins_an_experiment_with_an_even_share() -> None:

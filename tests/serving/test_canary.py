@@ -7,9 +7,14 @@ import pytest
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.rollout.cap import CAP
+from taxiway_serving.rollout.judges import judges_of
+from taxiway_serving.rollout.machine import begin
 from taxiway_serving.rollout.observation import Compared, GroupSeen
 from taxiway_serving.rollout.state import Outcome, Status, Verdict
+from taxiway_serving.rollout.steps import Analysis
+from taxiway_serving.rollout.walk import waited
 from taxiway_serving.statistics.label import Counts
+from taxiway_serving.strategies import plan
 from tests.serving.rollouts import BROKEN, GOOD, HEALTHY, Walk, asked, seen, units
 
 
@@ -261,6 +266,25 @@ def test_proof_opens_the_cap() -> None:
     walk.look(HEALTHY, times=60)
     assert walk.state.outcome is Outcome.PROMOTED
     assert walk.state.exposed > 600
+
+
+def test_candidate_that_is_proven_needs_no_cap_wherever_it_stands() -> None:
+    walk = _own({"setWeight": 25}, {"bake": 900}, {"setWeight": 100}, max_users=600)
+    walk.look(HEALTHY, times=60)
+    assert (walk.state.status, walk.state.is_open, walk.state.is_closed) == (Status.PROGRESSING, True, False)
+
+
+def test_proof_of_one_candidate_says_nothing_of_another() -> None:
+    spec = asked(strategy="bandit", rivals=[3])
+    state = replace(begin(stable=1, now_s=0), at_step={2: 9, 3: 9}, weights={2: 30.0, 3: 30.0})
+    proofs = [judge for judge in judges_of(spec, plan(spec, 1), state) if not judge.is_harm]
+    step, evidence = Analysis(certify=True), {"2/budget_certificate": (9.0,) * 4}
+    one = replace(state, guards=evidence)
+    both = replace(one, guards={**evidence, "3/ratio_certificate": (9.0,) * 4})
+    found = [waited(spec, step, each, GOOD, proofs, 1.0) for each in (one, both)]
+    assert [each.is_done for each in found] == [False, True]
+    assert "version 3" in found[0].reason
+    assert "version 2" not in found[0].reason
 
 
 def test_group_member_waits_for_the_others_and_fails_with_them() -> None:

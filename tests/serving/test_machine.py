@@ -22,7 +22,7 @@ from taxiway_serving.rollout.state import (
     state_from_json,
 )
 from taxiway_serving.rollout.steps import Bake, SetWeight, Step
-from taxiway_serving.rollout.verbs import VERBS, act
+from taxiway_serving.rollout.verbs import VERBS, abandoned, act
 from taxiway_serving.statistics.label import NOTHING, Counts
 from taxiway_serving.strategies import plan
 
@@ -279,3 +279,31 @@ def test_promote_full_goes_to_last_weight() -> None:
     decisions, steps = _run(spec, 1, [GOOD] * 3)
     state = act(spec, steps, decisions[-1].state, "promote-full", actor="someone", now_s=9)
     assert state.weight_pct == 100
+
+
+def test_first_deployment_that_is_superseded_keeps_the_traffic_and_says_by_whom() -> None:
+    spec = _spec()
+    decisions, _ = _run(spec, None, [GOOD] * 2)
+    state = abandoned(decisions[-1].state, Outcome.SUPERSEDED, "superseded by r2", 9)
+    assert (state.outcome, state.weight_pct) == (Outcome.SUPERSEDED, 100)
+    assert state.reason.startswith("superseded by r2")
+
+
+def test_hold_changes_nothing_while_nothing_is_new() -> None:
+    """A look that teaches nothing leaves the very same state, so that nothing has to be stored."""
+    decisions, _ = _run(_spec(strategy="linear"), 1, [GOOD] * 20)
+    assert decisions[-1].state is decisions[-2].state
+
+
+def test_readings_are_put_in_words_where_something_is_decided() -> None:
+    decisions, _ = _run(_spec(), 1, [GOOD] * 4)
+    told = [(each.verdict is Verdict.HOLD, bool(each.readings)) for each in decisions]
+    assert set(told) == {(True, False), (False, True)}
+
+
+def test_state_of_an_earlier_release_is_read_with_what_it_has() -> None:
+    state = begin(stable=1, now_s=3)
+    older = {**state.to_json(), "before": {"2": 5.0}}
+    for name in ("spans", "is_waived", "is_overdue", "is_frozen"):
+        del older[name]
+    assert state_from_json(older) == state

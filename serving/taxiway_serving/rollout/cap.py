@@ -19,7 +19,7 @@ MARGIN_LOOKS = 3
 """A closed door is read back within so many looks."""
 MARGIN_S = 3.0
 """And within so many seconds."""
-BY_CHANCE = 3.0
+BY_CHANCE = 4.0
 """Standard deviations that more users may come in than before."""
 
 
@@ -83,7 +83,7 @@ def _coming(
     """Return how many users may come in until a door that is closed now is closed at the gateway."""
     share, past = weight_pct / 100, learned.weight_pct / 100
     growth = share / past if past else 1.0
-    fresh = growth * max(0, learned.exposed - before.exposed)
+    fresh = max(0, learned.exposed - before.exposed)
     # Of those who ask now, a higher weight moves some to the candidate at once.
     asking = max(
         (
@@ -92,7 +92,14 @@ def _coming(
         ),
         default=0,
     )
-    a_look = max(fresh, max(0.0, share - past) * asking)
-    a_second = growth * sum(learned.at_step.values()) / max(1.0, now_s - learned.entered_at_s)
-    expected = max(MARGIN_LOOKS * a_look, MARGIN_S * a_second)
-    return ceil(expected + BY_CHANCE * sqrt(expected))
+    at_step = sum(learned.at_step.values())
+    a_second = at_step / max(1.0, now_s - learned.entered_at_s)
+    coming = _at_most(growth * max(MARGIN_LOOKS * fresh, MARGIN_S * a_second), counted=max(fresh, at_step))
+    moving = _at_most(MARGIN_LOOKS * max(0.0, share - past) * asking, counted=asking)
+    # No more than all who ask and have their place on the candidate's part of the line.
+    return min(max(coming, moving), _at_most(MARGIN_LOOKS * share * asking, counted=asking))
+
+
+def _at_most(expected: float, *, counted: int) -> int:
+    """Return how many may come where so many are expected, after a count of so many: both are counts by chance."""
+    return ceil(expected + BY_CHANCE * sqrt(expected + expected**2 / max(1, counted)))

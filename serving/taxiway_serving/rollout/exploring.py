@@ -5,13 +5,17 @@ What the rewards of an arm come to is counted elsewhere; here they are sums that
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
+
+import numpy as np
 
 from taxiway_serving.rollout.observation import NO_REWARDS, Observation, Rewards
 from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.rollout.steps import Experiment, Explore
 from taxiway_serving.rollout.weighing import in_parts, reweighed
+from taxiway_serving.split import TOTAL_PARTS
 from taxiway_serving.statistics import baselines, stopping, thompson
-from taxiway_serving.statistics.posterior import Arm
+from taxiway_serving.statistics.posterior import Arm, posterior
 
 MISSED = 5.0
 """So many rewards must be missing before silence says that they are lost rather than rare."""
@@ -232,9 +236,10 @@ def _moved(
     step: Explore, state: RolloutState, shares: Mapping[int, float], reason: str, now_s: float
 ) -> Explored:
     """Set the candidates' weights, none above the step's maximum; stable takes what is left."""
-    most = step.max_weight_pct / 100
+    # Whole parts of 10,000, so that no rounding goes above it.
+    most = floor(round(step.max_weight_pct * 100, 6)) / TOTAL_PARTS
     candidates = {name: min(most, share) for name, share in shares.items() if name != state.stable}
-    weights = dict(zip(candidates, in_parts([*candidates.values()], most), strict=True))
+    weights = dict(zip(candidates, in_parts([*candidates.values()]), strict=True))
     moved = reweighed(state, weights, now_s)
     return Explored(
         state=replace(moved, reason=reason), reason=reason, has_moved=moved.weights != state.weights
@@ -248,5 +253,10 @@ def _winner(
     if now_s - state.entered_at_s < step.min_s or len(names) < 2:
         return None
     control = names.index(state.stable) if state.stable in names else 0
-    found = stopping.standing(arms, kind=step.reward_kind, control=control)
-    return names[found.leader] if found.is_decided else None
+    seen = [arm.total if step.reward_kind == "binary" else arm.exposures for arm in arms]
+    # The integrals cost milliseconds: most explorations are over long before they are worth it.
+    if min(max(seen), seen[control]) < stopping.DEFAULT_RULE.successes:
+        return None
+    known = posterior(arms, step.reward_kind)
+    is_decided = bool(stopping.holds(known, np.array(seen), control=control))
+    return names[int(known.means.argmax())] if is_decided else None

@@ -73,8 +73,10 @@ def candidates_of(spec: RolloutSpec, state: RolloutState) -> tuple[int, ...]:
     return tuple(version for version in found if version == state.winner)
 
 
-def judges_of(spec: RolloutSpec, plan: Sequence[Step], state: RolloutState) -> tuple[Judge, ...]:
-    """Return every judge of the candidates that are not out.
+def judges_of(
+    spec: RolloutSpec, plan: Sequence[Step], state: RolloutState, versions: Sequence[int] | None = None
+) -> tuple[Judge, ...]:
+    """Return every judge of some candidates.
 
     Alpha is shared out evenly among the guards that can act under this plan, and among the candidates; a share is
     never given anew, so the sum holds whoever comes and goes.
@@ -83,10 +85,11 @@ def judges_of(spec: RolloutSpec, plan: Sequence[Step], state: RolloutState) -> t
         spec: The rollout.
         plan: Its steps.
         state: As it stands.
+        versions: The candidates; None takes those that are not out.
     """
     scope = _scope(plan, state.stable, len(spec.versions) + len(state.added))
     found: list[Judge] = []
-    for version in candidates_of(spec, state):
+    for version in candidates_of(spec, state) if versions is None else versions:
         part = _part(spec, state, version)
         found += _judges(version, part * spec.alpha, part, spec.availability, spec.metrics, scope)
     return tuple(found)

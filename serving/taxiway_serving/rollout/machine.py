@@ -70,8 +70,8 @@ def advance(
 
 
 def readings_of(spec: RolloutSpec, plan: Sequence[Step], state: RolloutState) -> tuple[Reading, ...]:
-    """Return what every judge of the remaining candidates says, and whether the split is what was asked for."""
-    judges = judges_of(spec, plan, state)
+    """Return what every judge says of every candidate there was, and whether the split is what was asked for."""
+    judges = judges_of(spec, plan, state, (*spec.versions, *state.added))
     return (*(judge.reading(state) for judge in judges), mismatch_reading(state))
 
 

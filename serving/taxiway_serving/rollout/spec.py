@@ -1,15 +1,17 @@
 """What a caller asks of a rollout as a whole. Bytes from outside become values here, with every fault at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import check_handle, check_version
 from taxiway_serving.rollout.metrics import Metric, metric_from_json
 from taxiway_serving.rollout.steps import Step, plan_faults, plan_from_json, step_to_json
 from taxiway_serving.rollout.typed import is_number
+
+T = TypeVar("T")
 
 STRATEGIES = ("canary", "linear", "all_at_once", "blue_green", "bandit", "shadow", "ab", "undo")
 SEVERAL = ("bandit", "ab")
@@ -132,7 +134,8 @@ def spec_from_json(data: Mapping[str, Any]) -> RolloutSpec:
     missing = [key for key in ("id", "handle", "version") if key not in given]
     faults += [f"{key}: missing" for key in missing]
     given |= {key: stand_in for key, stand_in in _STAND_INS.items() if key in missing}
-    steps = _collected(faults, lambda: plan_from_json(strategy.get("steps") or ()), ())
+    no_steps: tuple[Step, ...] = ()
+    steps = _collected(faults, lambda: plan_from_json(strategy.get("steps") or ()), no_steps)
     metrics = _metrics(data.get("metrics") or (), faults)
     group = _collected(faults, lambda: _group(data.get("group")), None)
     return RolloutSpec(
@@ -161,11 +164,11 @@ def strategy_of(data: Mapping[str, Any], faults: list[str]) -> Mapping[str, Any]
     return {}
 
 
-def _collected(faults: list[str], read: Any, otherwise: Any) -> Any:
+def _collected(faults: list[str], read: Callable[[], T], otherwise: T, *, where: str = "") -> T:
     try:
         return read()
     except InvalidSpecError as error:
-        faults.extend(error.faults)
+        faults.extend(where + fault for fault in error.faults)
         return otherwise
 
 
@@ -217,9 +220,9 @@ def _spec_faults(spec: RolloutSpec) -> list[str]:
 
 def _name_faults(spec: RolloutSpec) -> list[str]:
     faults: list[str] = []
-    _collected(faults, lambda: check_handle(spec.handle), None)
+    _collected(faults, lambda: check_handle(spec.handle), None, where="handle: ")
     for version in spec.versions:
-        _collected(faults, partial(check_version, version), None)
+        _collected(faults, partial(check_version, version), None, where="version: ")
     if len({repr(version) for version in spec.versions}) < len(spec.versions):
         faults.append(f"rivals: got {list(spec.versions)}; each version once")
     if len(spec.versions) > MOST_CANDIDATES:
@@ -272,7 +275,7 @@ def _group_faults(spec: RolloutSpec) -> list[str]:
         return []
     faults: list[str] = []
     for handle in spec.group.handles:
-        _collected(faults, partial(check_handle, handle), None)
+        _collected(faults, partial(check_handle, handle), None, where="group.handles: ")
     handles = [str(handle) for handle in spec.group.handles]
     if not 0 < len(spec.group.name) <= 250:
         faults.append(f"group.name: got {spec.group.name!r}; must be text of 1 to 250 characters")

@@ -183,7 +183,6 @@ def stepped(
         at_step={},
         reason=reason,
         is_resumed=False,
-        is_waived=False,
         is_ready=False,
         is_frozen=False,
         updated_at_s=now_s,

@@ -20,23 +20,20 @@ def share_of(version: int, weights: Mapping[int, float], stable: int | None) -> 
     return mine / (mine + rest) if mine else 0.0
 
 
-def in_parts(shares: Sequence[float], most: float = 1.0) -> list[float]:
+def in_parts(shares: Sequence[float]) -> list[float]:
     """Return shares in per cent, in steps of 0.01, that add up to what the shares add up to, and to 100 at most.
 
-    What rounding down leaves goes to the largest remainders, but to nobody above `most`.
+    What rounding down leaves goes to the largest remainders.
 
     Args:
         shares: Each in [0, 1], together at most 1.
-        most: Highest share, in (0, 1].
     """
     exact = [round(share * TOTAL_PARTS, 6) for share in shares]
-    ceiling = floor(round(most * TOTAL_PARTS, 6))
-    parts = [min(ceiling, floor(each)) for each in exact]
+    parts = [floor(each) for each in exact]
     left = min(TOTAL_PARTS, round(sum(exact))) - sum(parts)
     by_remainder = sorted(range(len(exact)), key=lambda place: floor(exact[place]) - exact[place])
     for place in by_remainder[: max(0, left)]:
-        if exact[place] > parts[place] and parts[place] < ceiling:
-            parts[place] += 1
+        parts[place] += 1
     return [part * 100 / TOTAL_PARTS for part in parts]
 
 

@@ -86,7 +86,7 @@ def _compiled(
     kind: Any, given: Mapping[str, Any], versions: tuple[int, ...], own_steps: Any
 ) -> tuple[tuple[Step, ...], list[str]]:
     """Return a strategy's steps, and what is wrong with its options."""
-    if kind not in PRESETS:
+    if not isinstance(kind, str) or kind not in PRESETS:
         return (), []
     if own_steps:
         faults = [f"strategy.{key}: given beside steps, which say all; leave it out" for key in sorted(given)]
