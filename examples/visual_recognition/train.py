@@ -86,6 +86,8 @@ def write_model(folder: Path, model: MLPClassifier, params: dict, history: list[
     folder.mkdir(parents=True, exist_ok=True)
     example = np.zeros((1, model.n_features_in_), dtype=np.float32)
     network = to_onnx(model, example, options={"zipmap": False})
+    # The exporter keeps these in a set of texts, whose order changes from process to process.
+    network.opset_import.sort(key=lambda each: each.domain)
     (folder / "model.onnx").write_bytes(network.SerializeToString())
     about = {"input": "float32 (n, 784), grey levels / 255", "params": params, "history": history}
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n")
