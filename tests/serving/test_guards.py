@@ -80,7 +80,13 @@ def test_budget_finds_harm_alone_and_is_silent_beside_a_control() -> None:
     harm = units(canary=50, control=0, bad=15)
     assert _says(BUDGET, Interval(counts=harm, share=1.0))
     assert _says(BUDGET, Interval(counts=harm, share=1.0, is_chosen=True))
-    assert _after(BUDGET, Interval(counts=harm, share=0.99)) == BUDGET.start()
+    assert _after(BUDGET, Interval(counts=harm, share=0.9)) == BUDGET.start()
+
+
+def test_budget_finds_harm_beside_a_control_that_is_too_small_to_compare_with() -> None:
+    harm = units(canary=50, control=1, bad=50)
+    assert not _says(RATIO, Interval(counts=harm, share=0.99))
+    assert _says(BUDGET, Interval(counts=harm, share=0.99))
 
 
 def test_budget_does_not_blame_a_candidate_for_what_stable_did_as_well() -> None:

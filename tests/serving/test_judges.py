@@ -155,4 +155,4 @@ def test_those_who_chose_a_header_are_held_to_the_promise_alone() -> None:
     judge = next(judge for judge in _judges() if judge.is_harm)
     interval = interval_of(judge, previewed, seen(errors=units()), is_settled=True)
     assert interval is not None
-    assert (interval.share, interval.is_chosen, interval.is_alone) == (1.0, True, False)
+    assert (interval.share, interval.is_chosen, interval.is_alone) == (1.0, True, True)

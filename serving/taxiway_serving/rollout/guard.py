@@ -13,6 +13,9 @@ from taxiway_serving.answers import Answer
 from taxiway_serving.rollout.observation import NO_COMPARISON, Compared, Value
 from taxiway_serving.statistics.label import NOTHING, Counts, log_mean_exp
 
+ALONE = 0.95
+"""From this share on the control is too small to compare with: of a hundred who fail, five would be its own."""
+
 Terms = tuple[float, ...]
 """A guard's state: one accumulated log-likelihood ratio for each of its alternatives."""
 
@@ -27,7 +30,8 @@ class Interval:
         values: Rewards of its metric.
         measured: A new measurement of its query; None if there is none.
         compared: Mirrored answers.
-        share: The candidate's share of what it and stable have, 0 to 1; at 1 no control runs beside it.
+        share: The candidate's share of what it and stable have, 0 to 1; from `ALONE` on no control worth the name
+            runs beside it.
         is_chosen: Whether the units chose the candidate themselves, by a header or a cookie: then they can be held
             against a promise only, never against other units.
     """
@@ -47,8 +51,8 @@ class Interval:
 
     @property
     def is_alone(self) -> bool:
-        """Whether the candidate has all the traffic that it and stable have."""
-        return self.share >= 1 and not self.is_chosen
+        """Whether the candidate has hardly less than all the traffic that it and stable have."""
+        return self.share >= ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ class Ratio(EProcess):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(EProcess):
-    """Harm: the candidate's rate of bad units is above a budget. Learns only where no control runs beside it.
+    """Harm: the candidate's rate of bad units is above a budget. Learns only where hardly any control runs beside it.
 
     Beside a control it stays silent: an incident that hits both versions is not the candidate's fault. For the same
     reason a control that was itself over the budget sets the limit: to go back to it would mend nothing.
@@ -84,7 +84,7 @@ class Budget(EProcess):
 
     def update(self, state: Terms, interval: Interval) -> Terms:
         counts = interval.counts
-        if interval.share < 1 or not counts.requests:
+        if not interval.is_alone or not counts.requests:
             return state
         limit = self._limit(interval.total)
         return added(
@@ -103,7 +103,7 @@ class Budget(EProcess):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen(EProcess):
-    """Harm: at 100 % the candidate's rate is above what the control's was while it ran beside it.
+    """Harm: with all the traffic the candidate's rate is above what the control's was while it ran beside it.
 
     Half of alpha is for a control that was lucky, half for a candidate that is not.
 
@@ -124,7 +124,8 @@ class Frozen(EProcess):
 
     def update(self, state: Terms, interval: Interval) -> Terms:
         counts, total = interval.counts, interval.total
-        if not interval.is_alone or total.control < FROZEN_UNITS or not counts.canary:
+        is_comparable = interval.is_alone and not interval.is_chosen and total.control >= FROZEN_UNITS
+        if not is_comparable or not counts.canary:
             return state
         limit = min(HIGHEST_LIMIT, max(self.least, _upper_rate(total, self.alpha / 2)))
         return added(

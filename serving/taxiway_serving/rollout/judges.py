@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from taxiway_serving.rollout.guard import Guard, Interval, Reading
+from taxiway_serving.rollout.guard import ALONE, Guard, Interval, Reading
 from taxiway_serving.rollout.guards import Budget, BudgetCertificate, Frozen, Ratio, RatioCertificate
 from taxiway_serving.rollout.likeness import Difference, SameCertificate
 from taxiway_serving.rollout.metrics import Metric
@@ -101,7 +101,7 @@ class _Scope:
 
     Attributes:
         is_beside: Whether a control may run beside a candidate.
-        is_alone: Whether a candidate may have all the traffic.
+        is_alone: Whether a candidate may have so much traffic that no control is left to compare with.
         is_chosen: Whether users may come to a candidate by a header or a cookie.
         most_different: Share of mirrored answers that may differ; None where nothing is mirrored.
         gain: Metric of which an experiment wants to know the better version; "" for none.
@@ -119,7 +119,7 @@ def _scope(plan: Sequence[Step], stable: int | None, candidates: int) -> _Scope:
     for step in plan:
         if isinstance(step, SetWeight):
             whole = sum(step.weights.values()) if step.weights else step.weight_pct
-            is_alone |= whole >= 100
+            is_alone |= whole >= 100 * ALONE - 1
             is_beside |= 0 < whole < 100 or candidates > 1
         elif isinstance(step, Explore):
             is_beside = is_alone = True
