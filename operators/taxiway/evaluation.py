@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from taxiway import champion as champions
-from taxiway import component, project_files, training
+from taxiway import component, training
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.packaging.package import CodePackage
+from taxiway.project.evaluation import bar_faults
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
 from taxiway.registry.models import ModelVersion
-from taxiway.runners import Job, ProcessRunner, Runner
+from taxiway.runners import Inputs, Job, Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, redact, remove
 
@@ -105,7 +106,7 @@ def evaluate(
     """
     code = packages.lookup(handle, "evaluation", settings)
     bars = _bars(code.manifest["options"], minimum, compare, tolerance)
-    run_one = runner or ProcessRunner()
+    run_one = runner or on_this_host(settings)
     run, metrics = _measure(
         models.get(handle, version, settings), code, dataset, settings, provenance, run_one, log
     )
@@ -174,7 +175,7 @@ def _bars(
         compare=given.get("compare") if compare is None else compare or None,
         tolerance=given.get("tolerance", 0.0) if tolerance is None else tolerance,
     )
-    faults = project_files.bar_faults({"minimum": bars.minimum, "tolerance": bars.tolerance})
+    faults = bar_faults({"minimum": bars.minimum, "tolerance": bars.tolerance})
     if faults:
         raise InvalidSpecError(tuple(faults), "evaluation")
     return bars
@@ -232,27 +233,18 @@ def _run(
 def _job(
     model: ModelVersion, code: CodePackage, dataset: DatasetVersion, run: tracking.Run, settings: Settings
 ) -> Job:
-    ready = packages.materialise(code, settings)
-    params = code.manifest["params"]
-    environment = component.environment(
-        model.handle,
-        data_dir=datasets.fetch(dataset, settings),
-        model_dir=models.download(model, settings),
-        params=params,
-        secrets_dir=settings.secrets_dir,
+    return Job(
+        package=code,
+        folder=settings.home / "runs" / run.run_id,
+        inputs=Inputs(
+            data_dir=datasets.fetch(dataset, settings),
+            model_dir=models.download(model, settings),
+            secrets_dir=settings.secrets_dir,
+        ),
+        params=code.manifest["params"],
         tracking=component.Tracking(
             uri=redact(settings.tracking_uri), run_id=run.run_id, experiment_id=run.experiment_id
         ),
-        threads=code.manifest["threads"],
-    )
-    return Job(
-        name=f"{model.handle}.evaluation",
-        command=code.manifest["command"],
-        source_dir=ready.source_dir,
-        python=ready.python,
-        folder=settings.home / "runs" / run.run_id,
-        environment=environment,
-        params=params,
     )
 
 

@@ -15,11 +15,10 @@ from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ModelNotFoundError
-from taxiway.packaging.package import Materialised
 from taxiway.provenance import Provenance
 from taxiway.registry import mlmodel, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
-from taxiway.runners import Job, JobResult, ProcessRunner, Runner
+from taxiway.runners import Inputs, Job, JobResult, Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import exclusive, fresh_folder, redact, remove
 
@@ -31,13 +30,11 @@ class Bench:
     """What a handle's training needs on this host, made ready once and shared by many runs.
 
     Attributes:
-        code: Source and environment of the training package.
         data_dir: The dataset's bytes.
         source_models_dir: Folder with a subfolder for each source model, or None.
         experiment_id: MLflow experiment of the handle.
     """
 
-    code: Materialised
     data_dir: Path
     source_models_dir: Path | None
     experiment_id: str
@@ -79,7 +76,7 @@ def train(
     with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
         run = finished(recipe, settings)
         if run is None:
-            run = _train(recipe, settings, provenance, runner or ProcessRunner(), log)
+            run = _train(recipe, settings, provenance, runner or on_this_host(settings), log)
         else:
             log(f"run {run.run_id} already trained this code on {dataset.tag} with these parameters")
     version = models.register_version(recipe, inference, run, settings, provenance=provenance)
@@ -114,10 +111,10 @@ def _live(handle: str, settings: Settings, log: Log) -> int:
     return found.version
 
 
-def prepare(recipe: Recipe, settings: Settings) -> Bench:
-    """Make code, data and source models ready on this host."""
+def prepare(recipe: Recipe, settings: Settings, runner: Runner) -> Bench:
+    """Make code, data and source models ready."""
+    runner.prepare(recipe.training)
     return Bench(
-        code=packages.materialise(recipe.training, settings),
         data_dir=datasets.fetch(recipe.dataset, settings),
         source_models_dir=_source_models(recipe, settings),
         experiment_id=tracking.ensure_experiment(recipe.training.handle, settings),
@@ -178,7 +175,7 @@ def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Setti
 def _train(
     recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner, log: Log
 ) -> tracking.Run:
-    bench = prepare(recipe, settings)
+    bench = prepare(recipe, settings, runner)
     run = _open(recipe, bench.experiment_id, settings, provenance)
     log(f"training {recipe.training.handle} in {tracking.run_url(run, settings)}")
     status: tracking.Status = "FAILED"
@@ -205,27 +202,19 @@ def _open(
 
 
 def _job(recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings) -> Job:
-    training = recipe.training
-    environment = component.environment(
-        training.handle,
-        data_dir=bench.data_dir,
-        source_models_dir=bench.source_models_dir,
+    return Job(
+        package=recipe.training,
+        folder=settings.home / "runs" / run.run_id,
+        inputs=Inputs(
+            data_dir=bench.data_dir,
+            source_models_dir=bench.source_models_dir,
+            secrets_dir=settings.secrets_dir,
+        ),
         params=recipe.params,
-        secrets_dir=settings.secrets_dir,
+        seed=recipe.seed,
         tracking=component.Tracking(
             uri=redact(settings.tracking_uri), run_id=run.run_id, experiment_id=run.experiment_id
         ),
-        seed=recipe.seed,
-        threads=training.manifest["threads"],
-    )
-    return Job(
-        name=f"{training.handle}.training",
-        command=training.manifest["command"],
-        source_dir=bench.code.source_dir,
-        python=bench.code.python,
-        folder=settings.home / "runs" / run.run_id,
-        environment=environment,
-        params=recipe.params,
     )
 
 

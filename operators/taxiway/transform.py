@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway import component
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
@@ -20,7 +19,7 @@ from taxiway.packaging import source
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
 from taxiway.registry import packages
-from taxiway.runners import Job, ProcessRunner, Runner
+from taxiway.runners import Inputs, Job, Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, write_atomically
 
@@ -85,7 +84,7 @@ def transform(
             log(f"{handle}.transform already ran on this data: {folder}")
         else:
             job = _job(code, raw, merged, folder, settings)
-            (runner or ProcessRunner()).run(job, log)
+            (runner or on_this_host(settings)).run(job, log)
             _check(job.output_dir)
             write_atomically(
                 facts, json.dumps({"key": key, "code": code.digest, **who.tags(provenance)}, indent=2)
@@ -97,21 +96,11 @@ def transform(
 def _job(
     code: CodePackage, raw: DatasetVersion | None, params: Mapping[str, Any], folder: Path, settings: Settings
 ) -> Job:
-    ready = packages.materialise(code, settings)
-    environment = component.environment(
-        code.handle,
-        data_dir=datasets.fetch(raw, settings) if raw else None,
-        params=params,
-        secrets_dir=settings.secrets_dir,
-        threads=code.manifest["threads"],
-    )
+    data_dir = datasets.fetch(raw, settings) if raw else None
     return Job(
-        name=f"{code.handle}.transform",
-        command=code.manifest["command"],
-        source_dir=ready.source_dir,
-        python=ready.python,
+        package=code,
         folder=folder,
-        environment=environment,
+        inputs=Inputs(data_dir=data_dir, secrets_dir=settings.secrets_dir),
         params=params,
     )
 

@@ -12,14 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from taxiway import project_files, training
 from taxiway import provenance as who
+from taxiway import training
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ComponentFailedError, InvalidSpecError, OutputFaultsError
+from taxiway.project.tuning import DIRECTIONS, space_faults
 from taxiway.provenance import Provenance
 from taxiway.registry import tracking
 from taxiway.registry.models import Recipe
-from taxiway.runners import ProcessRunner, Runner
+from taxiway.runners import Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, remove
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import optuna
 
 Log = Callable[[str], None]
-DIRECTIONS = ("maximize", "minimize")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,8 @@ def tune(
     name = digest([base.key, dataclasses.asdict(objective)])[:32]
     with exclusive(settings.home / "studies" / f"{name}.lock"):
         study = _study(name, objective, settings, seed)
-        bench = training.prepare(base, settings)
+        where = runner or on_this_host(settings)
+        bench = training.prepare(base, settings, where)
         parent = _parent(base, bench, name, settings, provenance)
         search = _Search(
             base=base,
@@ -138,7 +139,7 @@ def tune(
             study=study,
             parent=parent,
             settings=settings,
-            runner=runner or ProcessRunner(),
+            runner=where,
             provenance=provenance,
             log=log,
         )
@@ -228,7 +229,7 @@ def _objective(
         metric=metric or given.get("metric", ""),
         direction=direction or given.get("direction", ""),
     )
-    faults = project_files.space_faults(found.space)
+    faults = space_faults(found.space)
     if not found.metric:
         faults.append("no metric to compare trials by; give one, or [tool.taxiway.tuning].metric")
     if found.direction not in DIRECTIONS:

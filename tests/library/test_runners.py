@@ -11,31 +11,38 @@ import psutil
 import pytest
 
 from taxiway.errors import ComponentFailedError
-from taxiway.runners import Job, ProcessRunner
+from taxiway.packaging import CodePackage, Materialised
+from taxiway.runners import Job, JobResult, ProcessRunner
 
 Until = Callable[..., None]
 
 
-def make_job(tmp_path: Path, script: str, **changes: object) -> Job:
+def make_job(tmp_path: Path, script: str, *, command: str = "python main.py", **params: object) -> Job:
     source = tmp_path / "source"
     source.mkdir(exist_ok=True)
     (source / "main.py").write_text(script)
-    values: dict[str, object] = {
-        "name": "tiny.training",
-        "command": "python main.py",
-        "source_dir": source,
-        "python": Path(sys.executable),
-        "folder": tmp_path / "job",
-        "environment": {"TAXIWAY_HANDLE": "tiny"},
-    }
-    return Job(**{**values, **changes})  # type: ignore[arg-type]
+    package = CodePackage(
+        handle="tiny",
+        kind="training",
+        digest="d" * 64,
+        source_hash="",
+        lock_hash="",
+        python="",
+        manifest={"command": command, "threads": 1},
+    )
+    return Job(package=package, folder=tmp_path / "job", params=params)
+
+
+def run(job: Job, log: Callable[[str], None] = print) -> JobResult:
+    ready = Materialised(source_dir=job.folder.parent / "source", python=Path(sys.executable))
+    return ProcessRunner(lambda _: ready).run(job, log)
 
 
 def test_job_leaves_its_output_and_is_heard(tmp_path: Path) -> None:
     script = "import os, pathlib\nprint('hello', os.environ['TAXIWAY_HANDLE'])\n"
     script += "pathlib.Path(os.environ['TAXIWAY_OUTPUT_DIR'], 'x').write_text('1')\n"
     lines: list[str] = []
-    result = ProcessRunner().run(make_job(tmp_path, script), lines.append)
+    result = run(make_job(tmp_path, script), lines.append)
     assert lines == ["hello tiny"]
     assert (result.output_dir / "x").read_text() == "1"
     assert (tmp_path / "job" / "log.txt").read_text() == "hello tiny\n"
@@ -43,7 +50,7 @@ def test_job_leaves_its_output_and_is_heard(tmp_path: Path) -> None:
 
 def test_job_that_fails_says_how_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(ComponentFailedError) as caught:
-        ProcessRunner().run(make_job(tmp_path, "print('almost')\nraise SystemExit(3)\n"), print)
+        run(make_job(tmp_path, "print('almost')\nraise SystemExit(3)\n"), print)
     assert caught.value.exit_code == 3
     assert "almost" in str(caught.value)
 
@@ -51,7 +58,7 @@ def test_job_that_fails_says_how_and_shows_the_end_of_its_log(tmp_path: Path) ->
 def test_job_ended_by_a_signal_says_which(tmp_path: Path) -> None:
     script = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     with pytest.raises(ComponentFailedError, match="signal 11"):
-        ProcessRunner().run(make_job(tmp_path, script), print)
+        run(make_job(tmp_path, script), print)
 
 
 def test_job_starts_from_an_empty_output_and_a_copy_of_its_source(tmp_path: Path) -> None:
@@ -60,16 +67,16 @@ def test_job_starts_from_an_empty_output_and_a_copy_of_its_source(tmp_path: Path
     script += "pathlib.Path('main.py').write_text('broken(')\n"
     job = make_job(tmp_path, script)
     for _ in range(2):
-        result = ProcessRunner().run(job, print)
+        result = run(job, print)
         assert [path.name for path in result.output_dir.iterdir()] == ["x"]
-    assert (job.source_dir / "main.py").read_text() == script
+    assert (tmp_path / "source" / "main.py").read_text() == script
 
 
 def test_job_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret")
     lines: list[str] = []
-    ProcessRunner().run(make_job(tmp_path, "import os\nprint(dict(os.environ))\n"), lines.append)
+    run(make_job(tmp_path, "import os\nprint(dict(os.environ))\n"), lines.append)
     assert "s3cret" not in lines[0]
 
 
@@ -79,9 +86,9 @@ def test_job_command_takes_parameters_as_an_mlproject_does(tmp_path: Path) -> No
         tmp_path,
         "import sys\nprint(sys.argv[1:])\n",
         command="python main.py --c {c} {other}",
-        params={"c": 1},
+        c=1,
     )
-    ProcessRunner().run(job, lines.append)
+    run(job, lines.append)
     assert lines == ["['--c', '1', '{other}']"]
 
 
@@ -89,7 +96,7 @@ def test_job_leaves_no_background_process(tmp_path: Path) -> None:
     script = "import subprocess, sys\n"
     script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)\n"
     lines: list[str] = []
-    ProcessRunner().run(make_job(tmp_path, script), lines.append)
+    run(make_job(tmp_path, script), lines.append)
     assert (
         not psutil.pid_exists(int(lines[0])) or psutil.Process(int(lines[0])).status() == psutil.STATUS_ZOMBIE
     )
@@ -98,10 +105,13 @@ def test_job_leaves_no_background_process(tmp_path: Path) -> None:
 CALLER = """
 import sys
 from pathlib import Path
+from taxiway.packaging import CodePackage, Materialised
 from taxiway.runners import Job, ProcessRunner
 folder = Path(sys.argv[1])
-ProcessRunner().run(Job(name="x", command="python main.py", source_dir=folder / "source", python=Path(sys.executable),
-    folder=folder / "job", environment={}), print)
+package = CodePackage(handle="x", kind="training", digest="", source_hash="", lock_hash="", python="",
+    manifest={"command": "python main.py", "threads": 1})
+ready = Materialised(source_dir=folder / "source", python=Path(sys.executable))
+ProcessRunner(lambda _: ready).run(Job(package=package, folder=folder / "job"), print)
 """
 
 FAMILY = """

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from taxiway.registry import models, packages, tracking
-from taxiway.runners import ProcessRunner
+from taxiway.runners import on_this_host
 from taxiway.settings import Settings
 from taxiway.training import execute, prepare, recipe_of
 from taxiway.trial.samples import read_images
@@ -140,9 +140,10 @@ def test_training_repeated_gives_the_same_model(world: World, first_run: DagRun)
     """R2, R8: the functions of the DAG, called as a notebook does, make the same bytes of the same recipe."""
     version = models.get(HANDLE, first_run.result("train")["version"], world.settings)
     recipe = recipe_of(HANDLE, version.dataset, world.settings, params=version.params, seed=0)
-    bench = prepare(recipe, world.settings)
+    runner = on_this_host(world.settings)
+    bench = prepare(recipe, world.settings, runner)
     run = tracking.create_run(bench.experiment_id, "again", {"taxiway.kind": "rehearsal"}, world.settings)
-    result, metrics = execute(recipe, bench, run, world.settings, ProcessRunner(), print)
+    result, metrics = execute(recipe, bench, run, world.settings, runner, print)
     tracking.finish(run.run_id, "FINISHED", world.settings)
     assert models.hash_of(result.output_dir / "model") == version.model_hash
     assert metrics == version.metrics

@@ -1,6 +1,6 @@
 """Hashes a component's source by content, and packs it so that equal content gives equal bytes.
 
-Which files belong to a component is decided in `project_files.py`; nothing here knows projects.
+Which files belong to a component is decided in `project/files.py`; nothing here knows projects.
 """
 
 import gzip

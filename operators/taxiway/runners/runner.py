@@ -5,7 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from taxiway.component import Tracking
+from taxiway.packaging.package import CodePackage
+
 Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Folders on this host that a component reads; each runner decides under which path the component sees them.
+
+    Attributes:
+        data_dir: The data, read-only.
+        model_dir: The model under evaluation.
+        source_models_dir: A subfolder for each source model.
+        secrets_dir: Secret files.
+    """
+
+    data_dir: Path | None = None
+    model_dir: Path | None = None
+    source_models_dir: Path | None = None
+    secrets_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,26 +33,36 @@ class Job:
     """One run of one component.
 
     Attributes:
-        name: For people, such as `visual_recognition.training`.
-        command: What to run, without a shell; `{name}` stands for a parameter, as in an MLproject file.
-        source_dir: The package's source; it is copied, so that runs cannot change it or each other.
-        python: Interpreter of the package's environment; its programs come first on the path.
-        folder: Working folder of this run, emptied at each start: `source/` while it runs, `output/`, `log.txt`.
-        environment: The contract variables (`component.environment`); the output folder is added by the runner.
-        params: What `{name}` in the command is replaced by.
+        package: What is run; its manifest holds the command, where `{name}` stands for a parameter, as in an MLproject
+            file.
+        folder: Working folder of this run on this host, emptied at each start; its name is the job's identity: a
+            retry of the same work has the same. It holds `output/` and `log.txt` in the end.
+        inputs: What it reads.
+        params: Its parameters, sent as JSON.
+        seed: Seed of the run, or None.
+        tracking: The MLflow run that it joins, or None.
     """
 
-    name: str
-    command: str
-    source_dir: Path
-    python: Path
+    package: CodePackage
     folder: Path
-    environment: Mapping[str, str]
+    inputs: Inputs = field(default_factory=Inputs)
     params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    tracking: Tracking | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, such as `visual_recognition.training`."""
+        return f"{self.package.handle}.{self.package.kind}"
+
+    @property
+    def command(self) -> str:
+        """What is run, without a shell."""
+        return str(self.package.manifest["command"])
 
     @property
     def output_dir(self) -> Path:
-        """Where the component leaves its results."""
+        """Where the component's results are when it ended, on this host."""
         return self.folder / "output"
 
 
@@ -52,9 +82,13 @@ class JobResult:
 class Runner(Protocol):
     """Runs one job from an empty output folder to its end.
 
-    The job ends when its caller does, so that a retry never meets its predecessor. Safe to call from several threads
-    with jobs of different folders.
+    No retry runs beside its predecessor: the job ends with its caller, or is found again by its identity. Safe to call
+    from several threads with jobs of different folders.
     """
+
+    def prepare(self, package: CodePackage) -> None:
+        """Make what a package needs ready where its jobs run, once for many of them; idempotent."""
+        ...
 
     def run(self, job: Job, log: Log) -> JobResult:
         """Run a job and wait for it; each line that it prints goes to `log` at once.

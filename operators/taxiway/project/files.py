@@ -7,7 +7,6 @@ import ast
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +29,6 @@ NEVER_PACKED = frozenset(
         "venv",
     }
 )
-_DISTRIBUTIONS = {"float": ("low", "high"), "int": ("low", "high"), "categorical": ("choices",)}
 
 
 def candidates(root: Path, tracked: Iterable[str] | None) -> tuple[str, ...]:
@@ -186,94 +184,6 @@ def _service_faults(root: Path, files: tuple[str, ...], service: str, where: str
     if name not in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}:
         return [f"{where}.service names {name}, which {path} does not define as a class"]
     return []
-
-
-def space_faults(space: Any) -> list[str]:
-    """Return what is wrong with a search space, `{name: {type, low, high, log, step} | {type, choices}}`."""
-    if not isinstance(space, Mapping) or not space:
-        return ["[tool.taxiway.tuning].space must name at least one parameter"]
-    return [fault for name, item in space.items() for fault in _range_faults(str(name), item)]
-
-
-def _range_faults(name: str, item: Any) -> list[str]:
-    where = f"[tool.taxiway.tuning].space.{name}"
-    kind = item.get("type") if isinstance(item, Mapping) else None
-    if not isinstance(kind, str) or kind not in _DISTRIBUTIONS:
-        return [f"{where}.type must be one of {', '.join(_DISTRIBUTIONS)}, got {item!r}"]
-    needed = _DISTRIBUTIONS[kind]
-    known = {"type", *needed, *(() if kind == "categorical" else ("log", "step"))}
-    faults = [f"{where}.{key} is missing" for key in needed if key not in item]
-    faults += [f"{where} has an unknown key {key!r}" for key in sorted(map(str, set(item) - known))]
-    return faults or (_choice_faults(where, item) if kind == "categorical" else _bounds_faults(where, item))
-
-
-def _choice_faults(where: str, item: Mapping[str, Any]) -> list[str]:
-    choices = item["choices"]
-    if isinstance(choices, list) and choices and all(_is_choice(choice) for choice in choices):
-        return []
-    return [f"{where}.choices must be a list of texts, numbers or booleans, not empty, got {choices!r}"]
-
-
-def _bounds_faults(where: str, item: Mapping[str, Any]) -> list[str]:
-    low, high, log, step = item["low"], item["high"], item.get("log", False), item.get("step")
-    is_fit = _is_whole if item["type"] == "int" else is_number
-    what = "a whole number" if item["type"] == "int" else "a finite number"
-    faults = []
-    if not (is_fit(low) and is_fit(high)) or low > high:
-        faults.append(f"{where}: low must be {what} not above high, got {low!r} and {high!r}")
-    elif log is True and low <= 0:
-        faults.append(f"{where}: a logarithmic range must start above 0, got {low!r}")
-    if not isinstance(log, bool):
-        faults.append(f"{where}.log must be true or false, got {log!r}")
-    if step is not None and not (is_fit(step) and step > 0):
-        faults.append(f"{where}.step must be {what} above 0, got {step!r}")
-    if step is not None and log is True:
-        faults.append(f"{where}: a logarithmic range takes no step, got {step!r}")
-    return faults
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is a number that can be compared: no boolean, neither infinite nor NaN."""
-    return _is_whole(value) or (isinstance(value, float) and isfinite(value))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_choice(value: Any) -> bool:
-    return isinstance(value, str | bool) or is_number(value)
-
-
-def bar_faults(table: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the bars of `[tool.taxiway.evaluation]`."""
-    where, faults = "[tool.taxiway.evaluation]", []
-    minimum = table.get("minimum", {})
-    if not isinstance(minimum, Mapping) or not all(is_number(bar) for bar in minimum.values()):
-        faults.append(f"{where}.minimum must be a table of finite numbers, got {minimum!r}")
-    if not isinstance(table.get("compare", ""), str):
-        faults.append(f"{where}.compare must name a metric, got {table['compare']!r}")
-    tolerance = table.get("tolerance", 0)
-    if not is_number(tolerance) or tolerance < 0:
-        faults.append(f"{where}.tolerance must be a finite number from 0, got {tolerance!r}")
-    return faults
-
-
-def param_faults(params: Mapping[str, Any], where: str) -> list[str]:
-    """Return which parameters cannot travel as JSON: dates, and numbers that are not finite."""
-    return [
-        f"{where}.params.{name} is no JSON value: {value!r}"
-        for name, value in params.items()
-        if not _is_json(value)
-    ]
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def read_mlproject(root: Path, faults: list[str]) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -1,24 +1,24 @@
 """Reads a model project: a folder with a `pyproject.toml` whose `[tool.taxiway]` tables say what each component is.
 
 Every broken rule is found and reported at once. Nothing is run or imported from the project here; the rules about
-its files are in `project_files.py`, where a project comes from in `checkout.py`.
+its files are in `files.py`, where a project comes from in `checkout.py`.
 """
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from taxiway import project_files
 from taxiway.checkout import Checkout
 from taxiway.errors import InvalidNameError, ProjectFaultsError
+from taxiway.project import evaluation, files, tuning
+from taxiway.project.plain import param_faults
+from taxiway.project.values import KINDS, Component, Project, Sla
 from taxiway_serving.names import check_handle
 
-KINDS = ("transform", "training", "evaluation", "inference")
 REQUIRED_KINDS = ("training", "inference")
 
 MOST_AVAILABILITY = 0.999999
@@ -34,78 +34,15 @@ _COMPONENT_KEYS = frozenset(
 _KEYS = {
     "transform": _COMPONENT_KEYS,
     "training": _COMPONENT_KEYS,
-    "evaluation": _COMPONENT_KEYS | {"minimum", "compare", "tolerance"},
+    "evaluation": _COMPONENT_KEYS | evaluation.KEYS,
     "inference": frozenset({"service", "params", "files", "group", "threads"}),
     "sla": frozenset({"p99_ms", "availability", "rate_rps"}),
     "traffic": frozenset({"forbid", "reason"}),
-    "tuning": frozenset({"metric", "direction", "space"}),
+    "tuning": tuning.KEYS,
     "verification": frozenset({"contract"}),
 }
 # Where a component names no group and none bears its name, it shares the environment of training.
 _FALLBACK_GROUP = {"transform": "training", "evaluation": "training"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sla:
-    """What the endpoint promises.
-
-    Attributes:
-        p99_ms: 99th percentile of the answer time, milliseconds.
-        availability: Part of requests answered well, in (0, 0.999999]: a promise without any budget for errors could
-            neither be kept nor be tested.
-        rate_rps: Requests per second that it must hold.
-    """
-
-    p99_ms: float
-    availability: float
-    rate_rps: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
-    """One of the pieces that a notebook is cut into.
-
-    Attributes:
-        kind: One of `KINDS`.
-        command: What is run, without a shell; None for inference.
-        service: `module:Class` of the BentoML service; None for all but inference.
-        params: Defaults of the parameters it takes.
-        source_models: Handles of the models it starts from.
-        files: Paths of its source, relative to the project, sorted.
-        requirements: What its environment must hold.
-        threads: Threads of its numeric libraries.
-        options: Keys that only its kind knows, such as the bars of an evaluation.
-    """
-
-    kind: str
-    command: str | None = None
-    service: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    source_models: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    threads: int = 1
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
-    """A model project that keeps the contract."""
-
-    checkout: Checkout
-    handle: str
-    name: str
-    requires_python: str
-    components: Mapping[str, Component]
-    sla: Sla
-    tuning: Mapping[str, Any]
-    traffic: Mapping[str, Any]
-    contract: str | None
-
-    @property
-    def root(self) -> Path:
-        """The folder of the project."""
-        return self.checkout.root
 
 
 def read(checkout: Checkout) -> Project:
@@ -133,7 +70,7 @@ class _Reader:
 
     def __init__(self, checkout: Checkout, document: dict[str, Any]) -> None:
         self.checkout = checkout
-        self.candidates = project_files.candidates(checkout.root, checkout.files)
+        self.candidates = files.candidates(checkout.root, checkout.files)
         self.faults: list[str] = []
         self.document = document
         self.metadata = self.table(document, "project", "[project]")
@@ -223,12 +160,8 @@ class _Reader:
     def tuning(self) -> Mapping[str, Any]:
         table = self.table(self.taxiway, "tuning", "[tool.taxiway.tuning]")
         self.unknown("tool.taxiway.tuning", table, _KEYS["tuning"])
-        if table and table.get("direction") not in ("maximize", "minimize"):
-            got = table.get("direction")
-            self.faults.append(f"[tool.taxiway.tuning].direction must be maximize or minimize, got {got!r}")
         if table:
-            self.text(table, "metric", "[tool.taxiway.tuning].metric")
-            self.faults += project_files.space_faults(table.get("space"))
+            self.faults += tuning.faults(table)
         return table
 
     def traffic(self) -> Mapping[str, Any]:
@@ -254,7 +187,7 @@ class _Reader:
         return Path(name).as_posix() if name else None
 
     def components(self) -> Mapping[str, Component]:
-        mlproject = project_files.read_mlproject(self.checkout.root, self.faults)
+        mlproject = files.read_mlproject(self.checkout.root, self.faults)
         found = {}
         for kind in KINDS:
             if kind in self.taxiway or (kind == "training" and mlproject):
@@ -272,31 +205,31 @@ class _Reader:
         threads = table.get("threads", 1)
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             self.faults.append(f"{where}.threads must be a whole number from 1, got {threads!r}")
-        files = self.files(kind, table, where)
+        packed = self.files(kind, table, where)
         service = self.text(table, "service", f"{where}.service") if kind == "inference" else None
-        self.faults += project_files.source_faults(self.checkout.root, files, where, command, service)
-        self.faults += project_files.param_faults(defaults | params, where)
+        self.faults += files.source_faults(self.checkout.root, packed, where, command, service)
+        self.faults += param_faults(defaults | params, where)
         if kind == "evaluation":
-            self.faults += project_files.bar_faults(table)
+            self.faults += evaluation.bar_faults(table)
         return Component(
             kind=kind,
             command=command,
             service=service,
             params=defaults | params,
             source_models=self.source_models(table, where),
-            files=files,
+            files=packed,
             requirements=self.requirements(kind, table),
             threads=threads if isinstance(threads, int) else 1,
-            options={key: table[key] for key in ("minimum", "compare", "tolerance") if key in table},
+            options={key: table[key] for key in sorted(evaluation.KEYS) if key in table},
         )
 
     def files(self, kind: str, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
         root, patterns = self.checkout.root, self.texts(table, "files", where)
-        found = project_files.select(root, self.candidates, patterns, where, self.faults)
+        found = files.select(root, self.candidates, patterns, where, self.faults)
         contract = self.contract() if kind == "inference" else None
         if contract is None:
             return found
-        extra = project_files.contract_files(root, self.candidates, contract, self.faults)
+        extra = files.contract_files(root, self.candidates, contract, self.faults)
         return tuple(sorted({*found, *extra}))
 
     def source_models(self, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
