@@ -15,6 +15,7 @@ from taxiway.errors import NotReadyError, VerificationFailedError
 from taxiway.packaging.package import CodePackage, Materialised
 from taxiway.project import Sla
 from taxiway.registry import models, packages
+from taxiway.registry.models import ModelVersion
 from taxiway.settings import Settings
 from taxiway_serving.client import Controller
 from taxiway_serving.names import HEADER_VERSION, READY_PATH
@@ -78,12 +79,10 @@ def deploy(
         "model_dir": str(models.download(model, settings)),
         "ready_deadline_s": ready_deadline_s,
         "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
+        "lineage": lineage_of(model),
     }
     # The controller proves it again at every step of a rollout.
     if (contract := _contract(code, ready)).is_file():
-        spec["contract"] = str(contract)
-    contract = ready.source_dir / (code.manifest["contract"] or "contract.json")
-    if contract.is_file():
         spec["contract"] = str(contract)
     controller = _controller(settings)
     controller.deploy(handle, version, spec)
@@ -94,6 +93,19 @@ def deploy(
     _wait_routed(url, version, end - time.monotonic(), f"{handle}/{version}")
     log(f"{handle}/{version} is ready; pin it with {HEADER_VERSION}: {version}")
     return Deployment(handle=handle, version=version, url=url)
+
+
+def lineage_of(model: ModelVersion) -> dict[str, str]:
+    """Return what a version was made of, as the controller's ledger keeps it: enough to walk back without MLflow."""
+    return {
+        "dataset": model.dataset.tag,
+        "dataset_hash": model.dataset.hash,
+        "dataset_commit": model.dataset.commit,
+        "training": model.training_digest,
+        "inference": model.inference_digest,
+        "model_hash": model.model_hash,
+        "run_id": model.run_id,
+    }
 
 
 def verify(handle: str, version: int, settings: Settings, *, log: Log = print) -> dict[str, Any]:

@@ -92,9 +92,19 @@ class Controller:
 
         Args:
             handle: Endpoint.
-            rollout: The fields of `RolloutBody`.
+            rollout: The fields of `RolloutSpec`, as JSON.
         """
         return self._call("POST", f"/v1/endpoints/{handle}/rollouts", dict(rollout))
+
+    def start_group(self, rollouts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Begin the rollouts of a group, all of them or none; those that have begun are returned as they are.
+
+        Args:
+            rollouts: The fields of `RolloutSpec`, as JSON, its handle and its group among them.
+        """
+        asked = {"rollouts": [dict(rollout) for rollout in rollouts]}
+        begun: list[dict[str, Any]] = self._call("POST", "/v1/groups", asked)["rollouts"]
+        return begun
 
     def rollout(self, handle: str, rollout_id: str) -> dict[str, Any]:
         """Return one rollout."""
@@ -115,18 +125,21 @@ class Controller:
         *,
         version: int | None = None,
         step: int | None = None,
+        command_id: str = "",
     ) -> dict[str, Any]:
         """Do something to a rollout; where there is nothing to do, nothing is done.
 
         Args:
             handle: Endpoint.
             rollout_id: The rollout.
-            verb: `promote`, `promote-full`, `abort`, `pause` or `resume`; `add` or `remove` for an experiment.
+            verb: `promote`, `promote-full`, `abort`, `pause` or `resume`; `add` or `remove` for an experiment; `retry`
+                to ask again, under the next id, for one that was aborted, superseded or rolled back.
             version: The candidate that `add` and `remove` mean.
-            step: The step that `promote` ends; at another one nothing is done, so that it may be sent again.
+            step: The step that `promote` ends; at another one nothing is done.
+            command_id: The caller's name for this command: sent twice with it, it is done once.
         """
         path = f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}"
-        return self._call("POST", path, _given(version=version, step=step))
+        return self._call("POST", path, _given(version=version, step=step, command_id=command_id or None))
 
     def undo(
         self, handle: str, undo_id: str, *, version: int | None = None, at_s: float | None = None
@@ -232,6 +245,17 @@ class Controller:
             NotFoundError: If the gateway's log has not shown such a request.
         """
         return self._call("GET", f"/v1/feedback/{quote(request_id, safe='')}")
+
+    def request(self, request_id: str) -> dict[str, Any]:
+        """Return which version answered a request, when, and how, as the gateway's log has it.
+
+        Args:
+            request_id: The `x-request-id` of the answer.
+
+        Raises:
+            NotFoundError: If the log does not have it, or no longer.
+        """
+        return self._call("GET", f"/v1/requests/{quote(request_id, safe='')}")
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None

@@ -24,6 +24,9 @@ _SYSTEM: Final = (
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INHERITED: Final = frozenset((*_SYSTEM, *_CERTIFICATES))
 
+MOST_ROLLOUTS: Final = 1000
+ROLLBACK_WINDOW: Final = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingSettings:
@@ -42,6 +45,10 @@ class ServingSettings:
         tick_s: Seconds between two looks of the controller at the world (TAXIWAY_TICK_S, default 0.5, above 0).
         feedback_retention_s: Seconds that a request is remembered after its feedback window, so that what comes then
             is known to be late (TAXIWAY_FEEDBACK_RETENTION_S, default 3600, above 0).
+        most_rollouts: Rollouts that run at once, over all handles; more wait for their turn (TAXIWAY_MOST_ROLLOUTS,
+            default 1000, from 1). The way back waits for no room.
+        rollback_window: So many versions that were live before may be gone back to at once; an older one is a
+            candidate like any other (TAXIWAY_ROLLBACK_WINDOW, default 3, from 1).
         metric_sources_file: JSON file with the addresses of Prometheus and SQL sources that rollouts may name
             (TAXIWAY_METRIC_SOURCES_FILE, default home/metric_sources.json, which need not exist).
         webhook_url: Where what happens to rollouts is posted (TAXIWAY_WEBHOOK_URL); "" tells nobody.
@@ -59,6 +66,8 @@ class ServingSettings:
     envoy_admin_port: int = 8581
     tick_s: float = 0.5
     feedback_retention_s: float = 3600.0
+    most_rollouts: int = MOST_ROLLOUTS
+    rollback_window: int = ROLLBACK_WINDOW
     metric_sources_file: Path | None = None
     webhook_url: str = field(default="", repr=False)
     webhook_secret_file: Path | None = None
@@ -95,7 +104,7 @@ class ServingSettings:
             environ: The variables; None reads the process's own.
 
         Raises:
-            InvalidSpecError: If a port or the tick is not a number in its range; every fault is named.
+            InvalidSpecError: If a port, a limit or a time is not a number in its range; every fault is named.
         """
         env = os.environ if environ is None else environ
         faults: list[str] = []
@@ -111,6 +120,8 @@ class ServingSettings:
             envoy_admin_port=_port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
             tick_s=_seconds(env, names.ENV_TICK_S, 0.5, faults),
             feedback_retention_s=_seconds(env, names.ENV_FEEDBACK_RETENTION_S, 3600.0, faults),
+            most_rollouts=_count(env, names.ENV_MOST_ROLLOUTS, MOST_ROLLOUTS, faults),
+            rollback_window=_count(env, names.ENV_ROLLBACK_WINDOW, ROLLBACK_WINDOW, faults),
             metric_sources_file=Path(env.get(names.ENV_METRIC_SOURCES_FILE) or home / "metric_sources.json")
             .expanduser()
             .absolute(),
@@ -167,6 +178,14 @@ def _port(env: Mapping[str, str], name: str, default: int, faults: list[str]) ->
     text = env.get(name) or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         faults.append(f"{name} must be a port from 1 to 65535, got {text!r}")
+        return default
+    return int(text)
+
+
+def _count(env: Mapping[str, str], name: str, default: int, faults: list[str]) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        faults.append(f"{name} must be a whole number from 1, got {text!r}")
         return default
     return int(text)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from taxiway_serving.controller.changes import MOST_ROLLOUTS
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.senses import NoSenses, Senses
 from taxiway_serving.controller.tick import Reconciler
@@ -17,6 +16,7 @@ from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
 from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.routing.router import Route
 from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.settings import MOST_ROLLOUTS
 from taxiway_serving.split import TOTAL_PARTS, Split
 from taxiway_serving.testing import FakeRouter, FakeRuntime, FakeSource
 

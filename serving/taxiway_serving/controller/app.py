@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from taxiway_serving.controller import views
+from taxiway_serving.controller.answered import add_request_route
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.feedback import (
     add_estimate_routes,
@@ -34,6 +36,8 @@ from taxiway_serving.errors import (
     TaxiwayError,
     TransportError,
 )
+from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.feedback import Exposure
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.store import Store
 from taxiway_serving.ledger.timeline import SqlTimeline
@@ -63,6 +67,7 @@ class VariantBody(BaseModel):
     ready_deadline_s: float = 60.0
     max_rps: float | None = None
     contract: Path | None = None
+    lineage: dict[str, str] = {}
 
 
 class UndoBody(BaseModel):
@@ -75,11 +80,22 @@ class UndoBody(BaseModel):
 
 
 class VerbBody(BaseModel):
-    """What a verb means: a candidate, and the step that it is about; at another step nothing is done."""
+    """What a verb means: a candidate, and the step that it is about; at another step nothing is done.
+
+    A command with an id of the caller's is done once, however often it is sent.
+    """
 
     model_config = ConfigDict(extra="forbid")
     version: int | None = None
     step: int | None = None
+    command_id: str = ""
+
+
+class GroupBody(BaseModel):
+    """The rollouts of a group, each with its handle."""
+
+    model_config = ConfigDict(extra="forbid")
+    rollouts: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,7 @@ class Parts:
         reporter_token: Of those who may only report feedback; "" lets none in.
         rewards: What was reported; None leaves the routes of feedback out.
         timeline: What happened when; None leaves its route out.
+        attempts_of: What the gateway's log has of a request.
     """
 
     store: Store
@@ -105,6 +122,7 @@ class Parts:
     reporter_token: str = ""
     rewards: SqlRewards | None = None
     timeline: SqlTimeline | None = None
+    attempts_of: Callable[[str], Sequence[Attempt]] = lambda _request_id: ()
 
     @property
     def tokens(self) -> Tokens:
@@ -130,6 +148,7 @@ def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> Fa
 
     app = FastAPI(title="Taxiway controller", version="1", lifespan=running)
     app.add_exception_handler(TaxiwayError, _error_answer)
+    app.add_exception_handler(RequestValidationError, _malformed_answer)
 
     app.add_middleware(BodyLimit)
 
@@ -142,6 +161,7 @@ def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> Fa
     _add_variant_routes(app, parts)
     _add_rollout_routes(app, parts)
     _add_evidence_routes(app, parts)
+    _add_request_route(app, parts)
     return app
 
 
@@ -152,6 +172,14 @@ def _add_evidence_routes(app: FastAPI, parts: Parts) -> None:
         add_estimate_routes(app, rewards=parts.rewards, **wiring)
     if parts.timeline is not None:
         add_timeline_routes(app, timeline=parts.timeline, rewards=parts.rewards, **wiring)
+
+
+def _add_request_route(app: FastAPI, parts: Parts) -> None:
+    def exposure_of(request_id: str) -> Exposure | None:
+        account = parts.rewards.account(request_id, now_s=parts.clock()) if parts.rewards else None
+        return account.exposure if account else None
+
+    add_request_route(app, attempts_of=parts.attempts_of, exposure_of=exposure_of, tokens=parts.tokens)
 
 
 def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
@@ -232,6 +260,13 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
         spec = spec_from_json({**body, "handle": handle, "actor": who})
         return views.rollout_view(parts.commands.start(spec), parts.clock())
 
+    @app.post("/v1/groups")
+    def start_group(body: GroupBody, who: str = operator) -> dict[str, Any]:
+        """Begin the rollouts of a group, all of them or none; the same ones again return as they stand."""
+        specs = [spec_from_json({**rollout, "actor": who}) for rollout in body.rollouts]
+        begun = parts.commands.start_group(specs)
+        return {"rollouts": [views.rollout_view(rollout, parts.clock()) for rollout in begun]}
+
     @app.get("/v1/endpoints/{handle}/rollouts")
     def list_rollouts(
         handle: str, limit: Annotated[int, Query(ge=1, le=1000)] = 50, _: str = viewer
@@ -252,10 +287,16 @@ def _add_rollout_routes(app: FastAPI, parts: Parts) -> None:
     def act(
         handle: str, rollout_id: str, verb: str, body: VerbBody | None = None, who: str = operator
     ) -> dict[str, Any]:
-        """Promote, abort, pause or resume a rollout; add a candidate to an experiment, or remove one."""
+        """Promote, abort, pause, resume or retry a rollout; add a candidate to an experiment, or remove one."""
         meant = body or VerbBody()
         rollout = parts.commands.act(
-            check_handle(handle), rollout_id, verb, actor=who, version=meant.version, step=meant.step
+            check_handle(handle),
+            rollout_id,
+            verb,
+            actor=who,
+            version=meant.version,
+            step=meant.step,
+            command_id=meant.command_id,
         )
         return views.rollout_view(rollout, parts.clock())
 
@@ -278,6 +319,13 @@ def _endpoint(parts: Parts, handle: str) -> dict[str, Any]:
 def _error_answer(_request: Request, error: Exception) -> JSONResponse:
     code = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 500)
     return _answer(code, type(error).__name__, str(error), error.args)
+
+
+def _malformed_answer(request: Request, error: Exception) -> JSONResponse:
+    """Return FastAPI's refusal of a malformed request in the form of every other one."""
+    found = error.errors() if isinstance(error, RequestValidationError) else ()
+    faults = tuple(f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in found)
+    return _error_answer(request, InvalidSpecError(faults, "request"))
 
 
 def _answer(code: int, reason: str, message: str, facts: Sequence[Any] = ()) -> JSONResponse:

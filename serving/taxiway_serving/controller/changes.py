@@ -9,12 +9,15 @@ from taxiway_serving.controller.ordering import endpoint_after, retirements
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
 from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status
 from taxiway_serving.rollout.steps import step_to_json
+from taxiway_serving.settings import MOST_ROLLOUTS
+from taxiway_serving.split import Split
 from taxiway_serving.strategies import plan
 
-MOST_ROLLOUTS = 1000
-"""Rollouts that run at once, over all handles; more wait for their turn."""
+UNUSED_S = 3600.0
+"""A variant that nobody needs is stopped after this: its verification failed, or its rollout was never begun."""
 
 
 def merged(changes: Iterable[Change]) -> Change:
@@ -34,12 +37,21 @@ def merged(changes: Iterable[Change]) -> Change:
     return whole
 
 
-def queued(rollout: Rollout, fleet: Fleet, now_s: float) -> Change:
-    """Return what asking for a rollout changes: it has a place in the queue, and its versions are kept running."""
+def queued(rollout: Rollout, fleet: Fleet, now_s: float, *, retry_of: str = "") -> Change:
+    """Return what asking for a rollout changes: it has a place in the queue, and its versions are kept running.
+
+    Args:
+        rollout: What is asked for.
+        fleet: The desired state.
+        now_s: Seconds since the epoch.
+        retry_of: Id of the rollout that it is asked for again; "" for a new one.
+    """
     spec = rollout.spec
-    needed = awake(fleet, spec.handle, spec.versions, now_s, is_anew=spec.strategy == "undo")
+    is_anew = spec.strategy == "undo" or bool(retry_of)
+    needed = awake(fleet, spec.handle, spec.versions, now_s, is_anew=is_anew)
     body: dict[str, Any] = {"rollout": spec.id, "spec": spec.to_json()}
-    note = _note(now_s, spec.handle, "asked", spec.actor, f"{spec.strategy} of version {spec.version}", body)
+    reason = f"{spec.strategy} of version {spec.version}" + (f", {retry_of} again" if retry_of else "")
+    note = _note(now_s, spec.handle, "asked", spec.actor, reason, body)
     return Change(variants=needed, rollouts=(rollout,), notes=(note,))
 
 
@@ -81,10 +93,7 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
     except InvalidSpecError as fault:
         state, steps = _over(state, Outcome.ABORTED, str(fault), now_s), rollout.plan
     if endpoint.stable in spec.versions:
-        is_alone = len(spec.versions) == 1
-        outcome = Outcome.PROMOTED if is_alone else Outcome.COMPLETED
-        state = _over(state, outcome, f"version {endpoint.stable} is live already", now_s)
-        state = replace(state, winner=endpoint.stable)
+        state = _live_already(spec, endpoint.stable, state, now_s)
     after = Rollout(spec=spec, plan=steps, state=state)
     body = {
         "rollout": spec.id,
@@ -92,8 +101,13 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
         "plan": [step_to_json(step) for step in steps],
         "state": state.to_json(),
     }
+    wanted = endpoint_after(endpoint, after) if state.status is not Status.ENDED else endpoint
+    body |= {
+        "split": _plain(wanted.split),
+        "lineage": lineage_of(fleet, spec.handle, *spec.versions, endpoint.stable),
+    }
     note = _note(now_s, spec.handle, "rollout", spec.actor, state.reason, body)
-    endpoints = (endpoint_after(endpoint, after),) if state.status is not Status.ENDED else ()
+    endpoints = (wanted,) if wanted != endpoint else ()
     told = deliveries_of(rollout, after, now_s)
     return Change(endpoints=endpoints, rollouts=(after,), notes=(note,), deliveries=told)
 
@@ -103,14 +117,20 @@ def changed(
 ) -> Change:
     """Return what a person's word on a rollout changes."""
     handle, after = rollout.spec.handle, replace(rollout, state=state)
-    body = {"rollout": rollout.spec.id, "verb": verb, "state": state.to_json()}
+    before = fleet.endpoint(handle) or Endpoint(handle=handle)
+    wanted = before if rollout.state.status is Status.QUEUED else endpoint_after(before, after)
+    body = {
+        "rollout": rollout.spec.id,
+        "verb": verb,
+        "state": state.to_json(),
+        "split": _plain(wanted.split),
+    }
     notes = (_note(now_s, handle, "verb", actor, state.reason, body),)
     told = deliveries_of(rollout, after, now_s)
     if rollout.state.status is Status.QUEUED:
         return Change(rollouts=(after,), notes=notes, deliveries=told)
-    before = fleet.endpoint(handle) or Endpoint(handle=handle)
     return Change(
-        endpoints=(endpoint_after(before, after),),
+        endpoints=(wanted,),
         variants=retired(fleet, after, now_s),
         rollouts=(after,),
         notes=notes,
@@ -127,6 +147,25 @@ def retired(fleet: Fleet, rollout: Rollout, now_s: float) -> tuple[Variant, ...]
         for variant in fleet.variants
         if (variant.handle, variant.version) in leaving
     )
+
+
+def _live_already(spec: RolloutSpec, stable: int | None, state: RolloutState, now_s: float) -> RolloutState:
+    """Return the end of a rollout whose candidate went live while it waited. An experiment has lost its control."""
+    told = f"version {stable} is live already"
+    if len(spec.versions) == 1:
+        return replace(_over(state, Outcome.PROMOTED, told, now_s), winner=stable)
+    reason = f"{told}, so nothing could be compared with it; ask for the others alone"
+    return _over(state, Outcome.ABORTED, reason, now_s)
+
+
+def lineage_of(fleet: Fleet, handle: str, *versions: int | None) -> dict[str, Any]:
+    """Return what versions of a handle were made of, by version, as far as it was said when they were deployed."""
+    mine = [each for each in fleet.variants if each.handle == handle and each.version in versions]
+    return {str(each.version): each.spec["lineage"] for each in mine if each.spec.get("lineage")}
+
+
+def _plain(split: Split | None) -> dict[str, Any] | None:
+    return split.to_json() if split else None
 
 
 def _over(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> RolloutState:

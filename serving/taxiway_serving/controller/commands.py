@@ -5,13 +5,14 @@ asked twice, it is done once.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from taxiway_serving.controller.changes import MOST_ROLLOUTS, awake, begun, changed, merged, queued
+from taxiway_serving.controller.changes import UNUSED_S, awake, begun, changed, merged, queued
+from taxiway_serving.controller.past import undo_target
 from taxiway_serving.controller.refusals import check_candidates, check_files, check_group, check_routes
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
@@ -21,12 +22,13 @@ from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, Status
 from taxiway_serving.rollout.verbs import abandoned, act
 from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.settings import MOST_ROLLOUTS, ROLLBACK_WINDOW
 from taxiway_serving.strategies import plan
 
-ROLLBACK_WINDOW = 3
-"""So many versions that were live before may be gone back to at once; an older one is a candidate like any other."""
-UNUSED_S = 3600.0
-"""A variant that no rollout takes up by then is stopped: its verification failed, or its DAG run was given up."""
+RETRY = "retry"
+GIVEN_UP = (Outcome.ABORTED, Outcome.SUPERSEDED, Outcome.ROLLED_BACK)
+MOST_SAID = 20
+"""So many of the latest commands of a rollout are remembered by their name."""
 
 
 def _nothing() -> None:
@@ -44,6 +46,7 @@ class Commands:
         home: Path,
         clock: Callable[[], float],
         most_rollouts: int = MOST_ROLLOUTS,
+        rollback_window: int = ROLLBACK_WINDOW,
         settle: Callable[[], None] = _nothing,
     ) -> None:
         """Wire the parts; nothing is changed yet.
@@ -54,10 +57,12 @@ class Commands:
             home: Folder that variants may be run from.
             clock: Seconds since the epoch.
             most_rollouts: Rollouts that run at once; more wait for their turn.
+            rollback_window: So many versions that were live before may be gone back to at once.
             settle: Stores what was seen of rollouts before a command changes them.
         """
         self._store, self._lock, self._home, self._clock = store, lock, home, clock
         self._most_rollouts, self._settle = most_rollouts, settle
+        self._rollback_window = rollback_window
 
     def deploy(self, spec: VariantSpec, *, actor: str) -> None:
         """Want a variant to run. It takes no live traffic until a rollout gives it some.
@@ -79,17 +84,19 @@ class Commands:
                 raise ConflictError(
                     f"{spec.handle}/{spec.version}", "is live with another content", next_step
                 )
-            runs = known is not None and is_same and known.wish is Wish.RUNNING
             wanted = Variant(
                 handle=spec.handle,
                 version=spec.version,
                 spec=spec.to_json(),
                 retire_at_s=None if is_needed else now_s + UNUSED_S,
-                host=known.host if known and runs else "",
-                port=known.port if known and runs else 0,
                 asked_at_s=now_s,
             )
-            body = {"version": spec.version, "model": spec.model}
+            runs = known is not None and is_same and known.wish is Wish.RUNNING
+            if known and runs:
+                # One that is kept warm for an undo keeps its time.
+                stays_s = known.retire_at_s if is_needed else wanted.retire_at_s
+                wanted = replace(wanted, host=known.host, port=known.port, retire_at_s=stays_s)
+            body = {"version": spec.version, "model": spec.model, "lineage": dict(spec.lineage)}
             note = _note(now_s, spec.handle, "deployed", actor, "asked to run", body)
             notes = () if runs else (note,)
             self._store.commit(Change(endpoints=(endpoint,), variants=(wanted,), notes=notes))
@@ -117,10 +124,14 @@ class Commands:
             note = _note(now_s, handle, "retired", actor, "asked to go", {"version": version})
             self._store.commit(Change(variants=(replace(variant, retire_at_s=now_s),), notes=(note,)))
 
-    def start(self, spec: RolloutSpec) -> Rollout:
+    def start(self, spec: RolloutSpec, *, retry_of: str = "") -> Rollout:
         """Begin a rollout, or return the one that has this id.
 
         While another runs on the handle, `spec.on_running` says what becomes of the two.
+
+        Args:
+            spec: What is asked for.
+            retry_of: Id of the rollout that it is asked for again; "" for a new one.
 
         Raises:
             NotFoundError: If one of its versions was never deployed.
@@ -133,26 +144,44 @@ class Commands:
             known = self._store.rollout(spec.id)
             if known:
                 return _same(known, spec)
-            fleet, now_s = self._store.fleet(), self._clock()
-            endpoint = _deployed(fleet, spec)
-            check_candidates(spec, endpoint)
-            check_group(spec, self._store.group(spec.group.name) if spec.group else ())
-            steps = plan(spec, endpoint.stable)
-            check_routes(spec, steps)
-            others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
-            if others and spec.on_running == "reject":
-                running = others[0].spec
-                next_step = f"wait for rollout {running.id} of version {running.version}, or abort it"
-                raise ConflictError(spec.handle, "a rollout is running", next_step)
-            rollout = Rollout(
-                spec=spec, plan=steps, state=begin(stable=endpoint.stable, now_s=now_s, is_queued=True)
-            )
-            leaving = [
-                self._superseded(each, spec, now_s) for each in others if spec.on_running == "supersede"
-            ]
-            change = merged([*leaving, queued(rollout, fleet, now_s)])
-            self._store.commit(change)
-            return rollout if others else self._begun(rollout)
+            fleet = self._store.fleet()
+            self._store.commit(self._asked(spec, fleet, retry_of=retry_of))
+            return self._begun(spec, fleet)
+
+    def start_group(self, specs: Sequence[RolloutSpec]) -> tuple[Rollout, ...]:
+        """Begin the rollouts of a group, all of them or none; those that have begun already are returned as they are.
+
+        Raises:
+            InvalidSpecError: If they are not the members of one group, each once; with every other fault of `start`.
+        """
+        _check_members(specs)
+        with self._lock:
+            self._settle()
+            known = {spec.id: self._store.rollout(spec.id) for spec in specs}
+            for spec in specs:
+                if found := known[spec.id]:
+                    _same(found, spec)
+            fleet = self._store.fleet()
+            self._store.commit(merged([self._asked(spec, fleet) for spec in specs if not known[spec.id]]))
+            return tuple(known[spec.id] or self._begun(spec, fleet) for spec in specs)
+
+    def _asked(self, spec: RolloutSpec, fleet: Fleet, *, retry_of: str = "") -> Change:
+        """Return what asking for a rollout changes, once nothing speaks against it."""
+        now_s = self._clock()
+        endpoint = _deployed(fleet, spec)
+        check_candidates(spec, endpoint)
+        check_group(spec, self._store.group(spec.group.name) if spec.group else ())
+        steps = plan(spec, endpoint.stable)
+        check_routes(spec, steps)
+        others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
+        if others and spec.on_running == "reject":
+            running = others[0].spec
+            next_step = f"wait for rollout {running.id} of version {running.version}, or abort it"
+            raise ConflictError(spec.handle, "a rollout is running", next_step)
+        waiting = begin(stable=endpoint.stable, now_s=now_s, is_queued=True)
+        leaving = [self._superseded(each, spec, now_s) for each in others if spec.on_running == "supersede"]
+        rollout = Rollout(spec=spec, plan=steps, state=waiting)
+        return merged([*leaving, queued(rollout, fleet, now_s, retry_of=retry_of)])
 
     def _superseded(self, rollout: Rollout, by: RolloutSpec, now_s: float) -> Change:
         """Give a rollout up for a newer one. One that is on its way back already goes on with that."""
@@ -162,10 +191,13 @@ class Commands:
         state = abandoned(rollout.state, Outcome.SUPERSEDED, reason, now_s)
         return changed(rollout, state, self._store.fleet(), "superseded", by.actor, now_s)
 
-    def _begun(self, rollout: Rollout) -> Rollout:
-        """Begin at once where nothing is in the way, so that the caller sees it; else a tick begins it in its turn."""
-        fleet, now_s = self._store.fleet(), self._clock()
-        change = begun(rollout, fleet, now_s, most=self._most_rollouts)
+    def _begun(self, spec: RolloutSpec, before: Fleet) -> Rollout:
+        """Begin at once where nothing was in the way, so that the caller sees it; else a tick begins it in its turn."""
+        fleet = self._store.fleet()
+        rollout = next(each for each in fleet.queued if each.spec.id == spec.id)
+        if any(each.spec.handle == spec.handle for each in before.rollouts):
+            return rollout
+        change = begun(rollout, fleet, self._clock(), most=self._most_rollouts)
         self._store.commit(change)
         return change.rollouts[0] if change.rollouts else rollout
 
@@ -178,17 +210,19 @@ class Commands:
         actor: str,
         version: int | None = None,
         step: int | None = None,
+        command_id: str = "",
     ) -> Rollout:
         """Do one of the verbs to a rollout; a no-op where there is nothing to do.
 
         Args:
             handle: Endpoint.
             rollout_id: The rollout.
-            verb: One of `verbs.VERBS`.
+            verb: One of `verbs.VERBS`, or `retry`: ask again for one that was aborted, superseded or rolled back.
             actor: Who says so.
             version: The candidate that is meant.
             step: The step that is meant: once the rollout is at another one, nothing is done, so that a `promote`
                 that is sent twice is done once. None means whichever it is at.
+            command_id: The caller's name for this command: one that is sent twice is done once. "" has none.
 
         Raises:
             NotFoundError: If the handle has no such rollout, or the version to add was never deployed.
@@ -200,7 +234,10 @@ class Commands:
             rollout = self._store.rollout(rollout_id)
             if rollout is None or rollout.spec.handle != handle:
                 raise NotFoundError("rollout", rollout_id, f"see the rollouts of {handle}")
-            if step is not None and rollout.state.step != step:
+            if verb == RETRY:
+                return self._retried(rollout, actor)
+            is_said = command_id in rollout.state.said
+            if is_said or (step is not None and rollout.state.step != step):
                 return rollout
             if verb == "add" and version is not None and fleet.variant(handle, version) is None:
                 raise NotFoundError("variant", f"{handle}/{version}", "deploy it before it joins")
@@ -209,10 +246,21 @@ class Commands:
             )
             if state == rollout.state:
                 return rollout
+            if command_id:
+                state = replace(state, said=(*state.said, command_id)[-MOST_SAID:])
             joining = awake(fleet, handle, (version,), now_s) if verb == "add" and version else ()
             change = changed(rollout, state, fleet, verb, actor, now_s)
             self._store.commit(merged([change, Change(variants=joining)]))
             return replace(rollout, state=state)
+
+    def _retried(self, rollout: Rollout, actor: str) -> Rollout:
+        """Ask once more for a rollout that was given up, under the next name; a retry that was asked for is found."""
+        if rollout.state.outcome not in GIVEN_UP:
+            return rollout
+        spec = rollout.spec
+        group = replace(spec.group, name=next_name(spec.group.name)) if spec.group else None
+        again = replace(spec, id=next_name(spec.id), actor=actor, group=group)
+        return self.start(again, retry_of=spec.id)
 
     def undo(
         self,
@@ -240,10 +288,17 @@ class Commands:
         """
         with self._lock:
             known = self._store.rollout(rollout_id) if rollout_id else None
-            if known and known.spec.handle == handle:
-                return known
+            if known:
+                return _same_undo(known, handle, version)
             endpoint = self._store.fleet().endpoint(handle) or Endpoint(handle=handle)
-            target = self._target(endpoint, version, at_s)
+            target = undo_target(
+                endpoint,
+                self._store.lived(handle),
+                version=version,
+                at_s=at_s,
+                now_s=self._clock(),
+                window=self._rollback_window,
+            )
             spec = RolloutSpec(
                 id=rollout_id or f"undo-{uuid.uuid4()}",
                 handle=handle,
@@ -253,24 +308,6 @@ class Commands:
                 shield=endpoint.shield,
             )
             return self.start(spec)
-
-    def _target(self, endpoint: Endpoint, version: int | None, at_s: float | None) -> int:
-        """Return the version to go back to, out of the handle's past."""
-        past = self._store.lived(endpoint.handle)
-        if at_s is not None:
-            _check_time(at_s, version, self._clock())
-            version = next((found for since_s, found in reversed(past) if since_s <= at_s), None)
-            if version is None:
-                raise NotFoundError("live version", f"{endpoint.handle} at {at_s:.0f}", "it went live later")
-        target = version if version is not None else endpoint.previous
-        if target is None:
-            raise NotFoundError("earlier version of", endpoint.handle, "there is nothing to undo")
-        recent = list(dict.fromkeys(found for _, found in reversed(past)))[: ROLLBACK_WINDOW + 1]
-        if target not in (endpoint.previous, endpoint.stable, *recent):
-            next_step = "roll it out as a candidate: it has to prove itself anew"
-            what = f"is not among the last {ROLLBACK_WINDOW} that were live"
-            raise ConflictError(f"{endpoint.handle}/{target}", what, next_step)
-        return target
 
 
 def _is_needed(version: int, endpoint: Endpoint, fleet: Fleet) -> bool:
@@ -284,22 +321,42 @@ def _rolled_out(handle: str, fleet: Fleet) -> set[int]:
     return {version for each in mine for version in candidates_of(each.spec, each.state)}
 
 
-def _check_time(at_s: float, version: int | None, now_s: float) -> None:
-    faults = []
-    if version is not None:
-        faults.append(f"got version {version} and at_s {at_s:.0f}; give one of them")
-    if at_s > now_s:
-        faults.append(f"at_s {at_s:.0f} is yet to come; now is {now_s:.0f}")
-    if faults:
-        raise InvalidSpecError(tuple(faults), "undo")
-
-
 def _deployed(fleet: Fleet, spec: RolloutSpec) -> Endpoint:
     endpoint = fleet.endpoint(spec.handle)
     for version in spec.versions:
         if endpoint is None or fleet.variant(spec.handle, version) is None:
             raise NotFoundError("variant", f"{spec.handle}/{version}", "deploy it before its rollout")
     return endpoint or Endpoint(handle=spec.handle)
+
+
+def _check_members(specs: Sequence[RolloutSpec]) -> None:
+    groups = {spec.group for spec in specs}
+    group = next(iter(groups)) if len(groups) == 1 else None
+    handles = sorted(spec.handle for spec in specs)
+    if group is None or handles != sorted(group.handles):
+        named = ", ".join(group.handles) if group else "nobody, or of several groups"
+        fault = f"rollouts: got {', '.join(handles) or 'none'}; they must be one group's, each once: {named}"
+        raise InvalidSpecError((fault,), "group")
+
+
+def _same_undo(known: Rollout, handle: str, version: int | None) -> Rollout:
+    """Return an undo that was asked for before; the name of anything else is not the name of an undo.
+
+    Raises:
+        ConflictError: If it is another rollout, or went to another version than the one that is named now.
+    """
+    spec = known.spec
+    is_same = spec.strategy == "undo" and spec.handle == handle and version in (None, spec.version)
+    if not is_same:
+        what = f"is {spec.strategy} of {spec.handle}/{spec.version}"
+        raise ConflictError(f"rollout {spec.id}", what, "give the undo an id of its own")
+    return known
+
+
+def next_name(name: str) -> str:
+    """Return what a retry is called: `green~1` after `green`, `green~2` after `green~1`."""
+    base, mark, number = name.rpartition("~")
+    return f"{base}~{int(number) + 1}" if mark and number.isdecimal() else f"{name}~1"
 
 
 def _same(known: Rollout, spec: RolloutSpec) -> Rollout:

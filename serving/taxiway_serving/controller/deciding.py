@@ -8,10 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.controller.changes import begun, merged, retired
-from taxiway_serving.controller.events import deliveries_of
+from taxiway_serving.controller.changes import UNUSED_S, begun, lineage_of, merged, retired
+from taxiway_serving.controller.events import deliveries_of, failure_of
 from taxiway_serving.controller.looking import World
-from taxiway_serving.controller.ordering import endpoint_after, is_older, located, may_leave, table_of
+from taxiway_serving.controller.ordering import (
+    endpoint_after,
+    is_forgotten,
+    is_older,
+    located,
+    may_leave,
+    table_of,
+)
 from taxiway_serving.controller.senses import Sensed, Senses
 from taxiway_serving.controller.tally import Tally, concerns, tally
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
@@ -93,12 +100,13 @@ class Decider:
         news = [each for each in judged if each.has_changed or each.tally.marks]
         retiring = {(v.handle, v.version): v.retire_at_s for change in changes for v in change.variants}
         variants = tuple(self._variants(fleet, world, retiring, now_s))
+        failures = [_failure(fleet, world, variant, now_s) for variant in variants]
         cursor = world.cursor if news or world.attempts else None
         rest = [replace(change, variants=()) for change in changes]
         return Decided(
             judged=tuple(judged),
             looks=merged([*rest, Change(cursor=cursor)]),
-            rest=merged([Change(variants=variants), *self._next_turns(fleet, now_s)]),
+            rest=merged([Change(variants=variants), *failures, *self._next_turns(fleet, now_s)]),
         )
 
     def _next_turns(self, fleet: Fleet, now_s: float) -> Iterator[Change]:
@@ -221,9 +229,9 @@ class Decider:
         after = replace(judged.before, state=judged.decision.state)
         before = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
         endpoint = self._closed(endpoint_after(before, after), after, judged.tally)
-        notes = [_decision_note(world, judged, endpoint, now_s)]
+        notes = [_decision_note(world, judged, before, endpoint, now_s)]
         if endpoint.stable != before.stable:
-            notes.append(_live_note(endpoint, spec.actor, now_s))
+            notes.append(_live_note(endpoint, fleet, spec.actor, now_s))
         return Change(
             endpoints=(endpoint,) if endpoint != before else (),
             variants=retired(fleet, after, now_s),
@@ -249,10 +257,12 @@ class Decider:
         self, fleet: Fleet, world: World, retiring: Mapping[tuple[str, int], float | None], now_s: float
     ) -> Iterator[Variant]:
         for before in fleet.variants:
-            after = located(before, world.variants)
+            after = _observed(located(before, world.variants), world, now_s)
             key = (after.handle, after.version)
             if key in retiring:
                 after = replace(after, retire_at_s=retiring[key])
+            elif is_forgotten(after, fleet):
+                after = replace(after, retire_at_s=now_s + UNUSED_S)
             elif self._may_leave(after, fleet, world, now_s):
                 after = replace(after, wish=Wish.LEAVING)
             if after != before:
@@ -264,6 +274,37 @@ class Decider:
         drained = self._router.drained(VariantId(handle=variant.handle, version=variant.version))
         observed = world.splits[variant.handle]
         return may_leave(variant, fleet, now_s=now_s, observed=observed, drained=drained)
+
+
+def _observed(variant: Variant, world: World, now_s: float) -> Variant:
+    """Return the variant with whether it has failed since it was asked for."""
+    seen = world.variants.get(VariantId(handle=variant.handle, version=variant.version))
+    if seen is None or is_older(seen, variant):
+        return variant
+    if seen.phase != "failed":
+        return replace(variant, failed_at_s=None) if seen.phase == "ready" else variant
+    return variant if variant.failed_at_s is not None else replace(variant, failed_at_s=now_s)
+
+
+def _failure(fleet: Fleet, world: World, after: Variant, now_s: float) -> Change:
+    """Return what a variant's failure at this look leaves behind. A rollout tells of its candidates itself."""
+    before = fleet.variant(after.handle, after.version)
+    if after.failed_at_s is None or (before is not None and before.failed_at_s is not None):
+        return Change()
+    seen = world.variants[VariantId(handle=after.handle, version=after.version)]
+    endpoint, rollout = fleet.endpoint(after.handle), fleet.active(after.handle)
+    is_live = endpoint is not None and endpoint.stable == after.version
+    is_candidate = rollout is not None and after.version in candidates_of(rollout.spec, rollout.state)
+    note = Note(
+        at_s=now_s,
+        handle=after.handle,
+        kind="failed",
+        actor="controller",
+        reason=seen.reason,
+        body={"version": after.version, "is_live": is_live},
+    )
+    told = () if is_candidate else (failure_of(after, seen.reason, now_s, is_live=is_live),)
+    return Change(notes=(note,), deliveries=told)
 
 
 def _is_done(member: RolloutState) -> bool:
@@ -280,7 +321,7 @@ def _applied(fleet: Fleet, world: World, handle: str, routes: Any) -> Answer:
     return Answer.of(is_split and is_routed)
 
 
-def _decision_note(world: World, judged: Judged, endpoint: Endpoint, now_s: float) -> Note:
+def _decision_note(world: World, judged: Judged, before: Endpoint, endpoint: Endpoint, now_s: float) -> Note:
     spec, decision = judged.before.spec, judged.decision
     body: dict[str, Any] = {
         "rollout": spec.id,
@@ -289,7 +330,7 @@ def _decision_note(world: World, judged: Judged, endpoint: Endpoint, now_s: floa
         "step": decision.state.step,
         "look": judged.seen.to_json(),
     }
-    if decision.verdict is not Verdict.HOLD:
+    if decision.verdict is not Verdict.HOLD or endpoint.split != before.split:
         observed = world.splits.get(spec.handle)
         body |= {
             "split": endpoint.split.to_json() if endpoint.split else None,
@@ -306,7 +347,8 @@ def _decision_note(world: World, judged: Judged, endpoint: Endpoint, now_s: floa
     )
 
 
-def _live_note(endpoint: Endpoint, actor: str, now_s: float) -> Note:
-    body = {"stable": endpoint.stable, "before": endpoint.previous}
+def _live_note(endpoint: Endpoint, fleet: Fleet, actor: str, now_s: float) -> Note:
+    made_of = lineage_of(fleet, endpoint.handle, endpoint.stable)
+    body = {"stable": endpoint.stable, "before": endpoint.previous, "lineage": made_of}
     reason = f"version {endpoint.stable} is live"
     return Note(at_s=now_s, handle=endpoint.handle, kind="live", actor=actor, reason=reason, body=body)

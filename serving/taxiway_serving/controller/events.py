@@ -1,4 +1,4 @@
-"""What of a rollout is told to others, read off its states before and after a change. Pure."""
+"""What is told to others: of a rollout, read off its states before and after a change, and of a failure. Pure."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.ledger.outbox import Delivery
-from taxiway_serving.ledger.store import Rollout
+from taxiway_serving.ledger.store import Rollout, Variant
 from taxiway_serving.rollout.cap import CAP
 from taxiway_serving.rollout.mismatch import SAMPLE_RATIO
 from taxiway_serving.rollout.observation import Observation
@@ -30,6 +30,7 @@ class Event(StrEnum):
     ROLLBACK_FAILED = "rollback_failed"
     ROLLED_BACK = "rolled_back"
     NEVER_READY = "never_ready"
+    LIVE_FAILED = "live_failed"
     PROMOTED = "promoted"
     COMPLETED = "completed"
     ABORTED = "aborted"
@@ -58,6 +59,7 @@ _WORDS: Mapping[Event, str] = {
     Event.ROLLBACK_FAILED: "COULD NOT BE TAKEN BACK YET: 0 % is not read back from the gateway",
     Event.ROLLED_BACK: "ROLLED BACK",
     Event.NEVER_READY: "never became ready; no traffic moved",
+    Event.LIVE_FAILED: "IS LIVE AND HAS FAILED",
     Event.PROMOTED: "is live",
     Event.COMPLETED: "the experiment is complete",
     Event.ABORTED: "was aborted",
@@ -83,7 +85,27 @@ def deliveries_of(
         seen: What that look saw; None where a person acted.
     """
     events = _events(before.state, after.state, verdict, seen)
-    return tuple(_delivery(event, after, now_s) for event in events)
+    return tuple(_delivery(event, _text(event, after), _body(after), now_s) for event in events)
+
+
+def failure_of(variant: Variant, reason: str, now_s: float, *, is_live: bool) -> Delivery:
+    """Return what is told of a variant that failed outside a rollout: one that was deployed, or the live one.
+
+    Args:
+        variant: Which one.
+        reason: Why, in the runtime's words.
+        now_s: Seconds since the epoch.
+        is_live: Whether it has the traffic.
+    """
+    event = Event.LIVE_FAILED if is_live else Event.NEVER_READY
+    text = f"{variant.handle} version {variant.version} {_WORDS[event]}: {reason}"
+    body = {
+        "handle": variant.handle,
+        "rollout": None,
+        "version": variant.version,
+        "reason": reason,
+    }
+    return _delivery(event, text, body, now_s)
 
 
 def _events(
@@ -119,8 +141,13 @@ def _events_ahead(
         yield Event.FROZEN
     if CAP in after.failed and CAP not in before.failed:
         yield Event.CAP_REACHED
-    elif after.status is Status.PAUSED and before.status is not Status.PAUSED:
+    elif after.status is Status.PAUSED and (before.status is not Status.PAUSED or _has_failed(before, after)):
         yield _pause(before, after, verdict)
+
+
+def _has_failed(before: RolloutState, after: RolloutState) -> bool:
+    """Return whether a judge found something while the rollout was paused for another reason, such as a gate."""
+    return bool(set(after.failed) - set(before.failed))
 
 
 def _end(after: RolloutState) -> Event:
@@ -142,13 +169,15 @@ def _pause(before: RolloutState, after: RolloutState, verdict: Verdict | None) -
     return Event.INCONCLUSIVE if verdict is Verdict.INCONCLUSIVE else Event.PAUSED
 
 
-def _delivery(event: Event, rollout: Rollout, now_s: float) -> Delivery:
+def _text(event: Event, rollout: Rollout) -> str:
     spec, state = rollout.spec, rollout.state
     words = _WORDS[event].format(weight_pct=state.weight_pct)
-    body: dict[str, Any] = {
-        "event": event.value,
-        "at_s": now_s,
-        "text": f"{spec.handle} version {spec.version} {words}: {state.reason} (rollout {spec.id})",
+    return f"{spec.handle} version {spec.version} {words}: {state.reason} (rollout {spec.id})"
+
+
+def _body(rollout: Rollout) -> dict[str, Any]:
+    spec, state = rollout.spec, rollout.state
+    return {
         "handle": spec.handle,
         "rollout": spec.id,
         "version": spec.version,
@@ -164,6 +193,10 @@ def _delivery(event: Event, rollout: Rollout, now_s: float) -> Delivery:
         "reason": state.reason,
         "actor": spec.actor,
     }
+
+
+def _delivery(event: Event, text: str, facts: Mapping[str, Any], now_s: float) -> Delivery:
+    body = {"event": event.value, "at_s": now_s, "text": text, **facts}
     content = json.dumps(body, sort_keys=True, separators=(",", ":"))
     # The same change gives the same id: whoever computes it again tells nothing twice.
     name = hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -63,6 +63,7 @@ def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sens
         clock=time.time,
         senses=sensing,
         mirror_to=shadowing.address,
+        most_rollouts=settings.most_rollouts,
         chores={
             "rotation of the access logs": LogRotation(settings).look,
             "old feedback": lambda: sensing.rewards.prune(now_s=time.time()),
@@ -74,6 +75,8 @@ def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sens
         lock=reconciler.lock,
         home=settings.home,
         clock=time.time,
+        most_rollouts=settings.most_rollouts,
+        rollback_window=settings.rollback_window,
         settle=reconciler.settle,
     )
     tokens = ensure_tokens(settings.token_file)
@@ -88,6 +91,7 @@ def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sens
         gateway_url=settings.gateway_url,
         rewards=sensing.rewards,
         timeline=sensing.timeline,
+        attempts_of=AttemptLog(settings.attempt_log).find,
     )
     return parts, sensing
 

@@ -204,18 +204,32 @@ def may_leave(
     """
     if variant.wish is not Wish.RUNNING or variant.retire_at_s is None or now_s < variant.retire_at_s:
         return False
-    endpoint, rollout = fleet.endpoint(variant.handle), fleet.active(variant.handle)
+    endpoint = fleet.endpoint(variant.handle)
     wanted = endpoint.split.parts if endpoint and endpoint.split else {}
     seen = observed.parts if observed else {}
-    needed = {v for each in fleet.queued if each.spec.handle == variant.handle for v in each.spec.versions}
-    if rollout is not None:
-        needed |= {*candidates_of(rollout.spec, rollout.state), rollout.state.stable or 0}
     return (
         variant.version not in wanted
         and variant.version not in seen
-        and variant.version not in needed
+        and variant.version not in _rolled_out(variant.handle, fleet)
         and drained is Answer.YES
     )
+
+
+def is_forgotten(variant: Variant, fleet: Fleet) -> bool:
+    """Return whether a variant runs without an end although nobody needs it: not live, and in no rollout."""
+    endpoint = fleet.endpoint(variant.handle)
+    is_live = endpoint is not None and endpoint.stable == variant.version
+    has_end = variant.wish is not Wish.RUNNING or variant.retire_at_s is not None
+    return not has_end and not is_live and variant.version not in _rolled_out(variant.handle, fleet)
+
+
+def _rolled_out(handle: str, fleet: Fleet) -> set[int]:
+    """Return the versions that rollouts of a handle need: candidates of running and of waiting ones, and the stable."""
+    needed = {v for each in fleet.queued if each.spec.handle == handle for v in each.spec.versions}
+    rollout = fleet.active(handle)
+    if rollout is not None:
+        needed |= {*candidates_of(rollout.spec, rollout.state), rollout.state.stable or 0}
+    return needed
 
 
 def retirements(rollout: Rollout, now_s: float) -> dict[tuple[str, int], float | None]:

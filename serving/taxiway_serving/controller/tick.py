@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.controller.changes import MOST_ROLLOUTS
 from taxiway_serving.controller.deciding import Decider
 from taxiway_serving.controller.holding import NOTHING_HELD, held_back
 from taxiway_serving.controller.looking import Lookout, Trouble, World
@@ -23,6 +22,7 @@ from taxiway_serving.ledger.store import Change, Fleet, Note, Store, Variant, Wi
 from taxiway_serving.names import VariantId
 from taxiway_serving.routing.router import Revision, Router
 from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
+from taxiway_serving.settings import MOST_ROLLOUTS
 from taxiway_serving.split import Split
 
 log = logging.getLogger(__name__)

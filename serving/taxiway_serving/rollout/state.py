@@ -110,6 +110,7 @@ class RolloutState:
         baseline_ms: The stable version's own p99, frozen when it was first known.
         cursors: How far the sources beside the access log were read.
         failed: What has paused the rollout, by judge; a person who resumes it begins those anew.
+        said: Names that callers gave their latest commands, so that one that is sent twice is done once.
         first_bad_at_s: When a candidate first failed a request.
         rolled_back_at_s: When the candidates' shares were read back as 0 %.
         unsure_since_s: Since when the rollout waits for something that cannot be seen; None when all can.
@@ -150,6 +151,7 @@ class RolloutState:
     baseline_ms: float | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     first_bad_at_s: float | None = None
     rolled_back_at_s: float | None = None
     ended_at_s: float | None = None
@@ -171,7 +173,7 @@ class RolloutState:
     @property
     def exposed(self) -> int:
         """Distinct units that have met a candidate."""
-        return sum(counts.fresh for key, counts in self.totals.items() if key.endswith("/errors"))
+        return sum(counts.met for key, counts in self.totals.items() if key.endswith("/errors"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain JSON values; `state_from_json` is the way back."""
@@ -183,13 +185,15 @@ class RolloutState:
         for name in _TUPLES:
             data[name] = {key: list(value) for key, value in data[name].items()}
         data["header"] = asdict(self.header) if self.header else None
-        data["added"], data["failed"] = list(self.added), list(self.failed)
+        for name in _LISTS:
+            data[name] = list(data[name])
         return data
 
 
 _BY_VERSION = ("weights", "spans", "dropped", "at_step", "arms", "rewards", "compared", "restarts")
 _VALUES: Mapping[str, Any] = {"totals": Counts, "arms": Arm, "rewards": Rewards, "compared": Compared}
 _TUPLES = ("guards", "spans")
+_LISTS = ("added", "failed", "said")
 
 
 def state_from_json(data: Mapping[str, Any]) -> RolloutState:
@@ -205,7 +209,8 @@ def state_from_json(data: Mapping[str, Any]) -> RolloutState:
     read["header"] = HeaderRoute(**read["header"]) if read.get("header") else None
     read["status"] = Status(read["status"])
     read["outcome"] = Outcome(read["outcome"]) if read.get("outcome") else None
-    read["added"], read["failed"] = tuple(read.get("added", ())), tuple(read.get("failed", ()))
+    for name in _LISTS:
+        read[name] = tuple(read.get(name, ()))
     return RolloutState(**read)
 
 

@@ -14,6 +14,7 @@ from taxiway_serving.names import VariantId
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
 MOST_RPS = 1e6
+_NOT_RUN = ("ready_deadline_s", "max_rps", "contract", "lineage")
 Phase = Literal["starting", "ready", "failed", "stopped"]
 
 
@@ -33,6 +34,7 @@ class VariantSpec:
         max_rps: Requests per second that the gateway lets through to the handle; None is no limit.
         copy: 0 for the variant itself; from 1 for a further copy that runs beside it, with a process of its own.
         contract: File that says what its answers look like, for the proofs while it takes traffic; None has none.
+        lineage: What the version was made of, by name, for the ledger: data, code, run. Nothing is run by it.
     """
 
     handle: str
@@ -46,6 +48,7 @@ class VariantSpec:
     max_rps: float | None = None
     copy: int = 0
     contract: Path | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -60,10 +63,9 @@ class VariantSpec:
     def digest(self) -> str:
         """Return the content hash of what the process runs: part of its identity.
 
-        Deadline, rate and contract are left out: changing them needs no new process.
+        Deadline, rate, contract and lineage are left out: changing them needs no new process.
         """
-        value = self.to_json()
-        content = {k: v for k, v in value.items() if k not in ("ready_deadline_s", "max_rps", "contract")}
+        content = {key: value for key, value in self.to_json().items() if key not in _NOT_RUN}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -79,9 +81,10 @@ class VariantSpec:
             "ready_deadline_s": self.ready_deadline_s,
             "max_rps": self.max_rps,
         }
-        # Processes that an earlier Taxiway started are known by the hash of this, and it knew neither of these.
-        copied = {"copy": self.copy} if self.copy else {}
-        return {**found, **copied, **({"contract": str(self.contract)} if self.contract else {})}
+        # Processes that an earlier Taxiway started are known by the hash of this, and it knew none of these.
+        found |= {"copy": self.copy} if self.copy else {}
+        found |= {"contract": str(self.contract)} if self.contract else {}
+        return found | ({"lineage": dict(sorted(self.lineage.items()))} if self.lineage else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -176,9 +179,10 @@ def _faults(spec: VariantSpec) -> tuple[str, ...]:
     faults += [
         f"{k} must be an absolute path, got {str(p)!r}" for k, p in paths.items() if not p.is_absolute()
     ]
-    texts: list[object] = [*spec.environment, *spec.environment.values()]
-    if not all(isinstance(text, str) for text in texts):
-        faults.append(f"environment must map text to text, got {dict(spec.environment)!r}")
+    for name, table in (("environment", spec.environment), ("lineage", spec.lineage)):
+        texts: list[object] = [*table, *table.values()]
+        if not all(isinstance(text, str) for text in texts):
+            faults.append(f"{name} must map text to text, got {dict(table)!r}")
     if not spec.ready_deadline_s > 0:
         faults.append(f"ready_deadline_s must be above 0, got {spec.ready_deadline_s!r}")
     if spec.max_rps is not None and not 0 < spec.max_rps <= MOST_RPS:
