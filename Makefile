@@ -54,8 +54,8 @@ format: $(READY) ## Put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-quick: $(READY) ## The tests that need no servers, under two minutes
-	$(PYTEST) -m "not slow"
+quick: $(READY) ## The tests that need no servers, on every core, under two minutes
+	$(PYTEST) -n auto -m "not slow and not docker"
 
 test: $(READY) ## All tests
 	$(PYTEST)

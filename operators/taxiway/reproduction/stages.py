@@ -1,0 +1,101 @@
+"""Leaves a stage in the data repository for each registered model: `dvc repro` trains it with what Git and DVC hold.
+
+`models/<handle>/v<N>/` holds the code, the lock and the recipe as files that people can read and compare; the data are
+brought by their commit. A source model is the output of its own stage, so that DVC reproduces it first. Nothing is
+trained here.
+"""
+
+from pathlib import Path
+
+from taxiway.datasets import repository
+from taxiway.packaging.package import CodePackage
+from taxiway.registry import packages
+from taxiway.registry.models import ModelVersion
+from taxiway.reproduction import recipe_files
+from taxiway.reproduction.recipe_files import SCRIPT, Code
+from taxiway.settings import Settings
+
+_IGNORED = "/data\n/model\n/metrics.json\n/.venv\n/.run-*\n/*.dvc.lock\n"
+
+
+def leave(version: ModelVersion, settings: Settings) -> str:
+    """Commit the stage of a registered model, tagged `models/<handle>@v<N>`, unless it is there, and return the tag.
+
+    Args:
+        version: The model.
+        settings: Which data repository; the commit is pushed to its origin, if it has one.
+
+    Raises:
+        ToolFailedError: If git fails; trying again is safe.
+    """
+    name, label = folder_of(version.handle, version.version), tag_of(version.handle, version.version)
+    package = packages.lookup(version.handle, "training", settings, version.training_digest)
+    files = _files(version, package, recipe_files.code_of(package, settings))
+    texts = {f"{name}/{path}": _text(content) for path, content in files.items()}
+
+    def attempt(root: Path) -> str | None:
+        if version.version in repository.tagged(root, f"models/{version.handle}"):
+            return label
+        message = f"Train {version.handle}/{version.version} again with dvc repro {name}/dvc.yaml"
+        made = repository.record(root, texts, message, tag=(label, version.model_hash))
+        return label if made else None
+
+    return repository.in_turn(settings, attempt)
+
+
+def folder_of(handle: str, version: int) -> str:
+    """Return where the stage of a model is, relative to the data repository."""
+    return f"models/{handle}/v{version}"
+
+
+def tag_of(handle: str, version: int) -> str:
+    """Return the Git tag of a model's stage."""
+    return f"models/{handle}@v{version}"
+
+
+def _files(version: ModelVersion, package: CodePackage, code: Code) -> dict[str, bytes]:
+    sources = {handle: f"../../{handle}/v{number}/model" for handle, number in version.source_models.items()}
+    recipe = recipe_files.recipe_of(version, package, code, sources)
+    texts = {
+        ".gitignore": _IGNORED,
+        "dvc.yaml": stage_text(version, list(sources.values())),
+        "recipe.json": recipe_files.as_text(recipe),
+        "requirements.txt": code.lock,
+        SCRIPT: recipe_files.script(SCRIPT),
+    }
+    return {name: text.encode() for name, text in texts.items()} | {
+        f"code/{name}": content for name, content in code.files.items()
+    }
+
+
+def stage_text(version: ModelVersion, sources: list[str]) -> str:
+    """Return the `dvc.yaml` of a model.
+
+    Its outputs are not kept in DVC's cache: MLflow keeps the model, and `dvc pull` brings data alone.
+
+    Args:
+        version: The model.
+        sources: Folders of its source models.
+    """
+    import yaml
+
+    data = version.dataset
+    bring = f"dvc get --quiet --force --rev {data.commit} ../../.. {data.name} --out data"
+    document = {
+        "stages": {
+            "data": {"cmd": bring, "outs": [{"data": {"cache": False}}]},
+            "train": {
+                "cmd": f"python3 {SCRIPT}",
+                "deps": ["code", "data", "requirements.txt", SCRIPT, *sources],
+                "params": [{"recipe.json": ["command", "params", "seed", "threads", "source_models"]}],
+                "outs": [{"model": {"cache": False}}],
+                "metrics": [{"metrics.json": {"cache": False}}],
+            },
+        }
+    }
+    return yaml.safe_dump(document, sort_keys=False, width=1000)
+
+
+def _text(content: bytes) -> str:
+    # Git is given text; what is none survives this way and back.
+    return content.decode("utf-8", "surrogateescape")

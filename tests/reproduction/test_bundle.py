@@ -1,0 +1,97 @@
+"""One file is enough to train a model again and to serve it, on a machine that has no network."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from taxiway.datasets import DatasetVersion
+from taxiway.errors import InvalidSpecError
+from taxiway.reproduction import bundle
+from taxiway.settings import Settings
+from taxiway.training import train
+
+pytestmark = pytest.mark.slow
+
+SERVE = """
+    import json, socket, subprocess, sys, time, urllib.request
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([sys.executable, sys.argv[1], "serve", "--port", str(port)]) as server:
+        try:
+            for _ in range(1500):
+                try:
+                    urllib.request.urlopen(url + "/readyz", timeout=1)
+                    break
+                except OSError:
+                    assert server.poll() is None, "the server ended"
+                    time.sleep(0.1)
+            body = json.dumps({"x": 2.5}).encode()
+            request = urllib.request.Request(url + "/predict", body, {"content-type": "application/json"})
+            print("ANSWER", urllib.request.urlopen(request, timeout=5).read().decode())
+        finally:
+            server.terminate()
+"""
+
+
+def _can_isolate() -> bool:
+    unshare = shutil.which("unshare")
+    return unshare is not None and subprocess.run([unshare, "-n", "true"], check=False).returncode == 0
+
+
+def alone(*command: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command with no network but loopback, where the kernel lets us, and with no index in any case."""
+    shown = " ".join(f"'{part}'" for part in command)
+    isolated = ["unshare", "-n", "sh", "-c", f"ip link set lo up; exec {shown}"]
+    argv = isolated if _can_isolate() else [str(part) for part in command]
+    offline = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    return subprocess.run(argv, env=offline, capture_output=True, text=True, check=False, timeout=200)
+
+
+@pytest.fixture
+def bundled(registered: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path) -> Path:
+    train(handle, dataset, live, params={"c": 0.25})
+    workflow = tmp_path / "dag.py"
+    workflow.write_text("# a DAG\n")
+    return bundle(handle, 1, live, into=tmp_path, workflow=workflow)
+
+
+def test_bundle_trains_and_serves_without_a_network(bundled: Path, tmp_path: Path) -> None:
+    checked = alone(sys.executable, bundled, "verify")
+    assert "each as it was bundled" in checked.stdout, checked.stderr
+    trained = alone(sys.executable, bundled, "train")
+    assert "the registered model, byte for byte" in trained.stdout, trained.stdout + trained.stderr
+    script = tmp_path / "serve.py"
+    script.write_text(textwrap.dedent(SERVE))
+    served = alone(sys.executable, script, bundled)
+    assert "ANSWER 2.5" in served.stdout, served.stdout + served.stderr
+    with zipfile.ZipFile(bundled) as archive:
+        names = archive.namelist()
+        assert json.loads(archive.read("bundle.json"))["version"] == 1
+    assert "workflow/dag.py" in names
+    assert any(name.startswith("wheels/bentoml-") for name in names)
+    assert "training/data/numbers.txt" in names
+    _check_forged(bundled, tmp_path)
+
+
+def _check_forged(bundled: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "forged.pyz"
+    with zipfile.ZipFile(bundled) as source, zipfile.ZipFile(forged, "w") as target:
+        for name in source.namelist():
+            if not name.startswith("wheels/"):
+                target.writestr(name, b"other" if name == "model/weights.json" else source.read(name))
+    done = alone(sys.executable, forged, "verify")
+    assert done.returncode == 1
+    assert "is not what was bundled" in done.stderr
+
+
+def test_bundle_needs_the_workflow_that_is_named(handle: str, live: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpecError, match="is no file"):
+        bundle(handle, 1, live, into=tmp_path, workflow=tmp_path / "absent.py")
