@@ -13,6 +13,8 @@ from typing import Any
 
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
+from taxiway.datasets.facts import Origin
+from taxiway.datasets.store import Listing, files_in
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import OutputFaultsError
 from taxiway.packaging import source
@@ -23,6 +25,9 @@ from taxiway.runners import Inputs, Job, Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, write_atomically
 
+FACTS = "result.json"
+"""What is kept beside a result: its origin, and who asked for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformResult:
@@ -32,11 +37,13 @@ class TransformResult:
         path: Folder of the data on this host.
         key: Name of the result: code, raw data and parameters.
         files: How many files.
+        origin: What it was made of, for the snapshot of it.
     """
 
     path: Path
     key: str
     files: int
+    origin: Origin
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -45,7 +52,7 @@ class TransformResult:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TransformResult":
         """Read what `to_json` wrote."""
-        return cls(**{**data, "path": Path(data["path"])})
+        return cls(**{**data, "path": Path(data["path"]), "origin": Origin.from_json(data["origin"])})
 
 
 def transform(
@@ -73,35 +80,63 @@ def transform(
         PackageNotRegisteredError: If the handle has no registered transform.
         ComponentFailedError: If it fails.
         OutputFaultsError: If it leaves no file.
+        DataChangedError: If somebody changed the raw data on this host.
     """
     code = packages.lookup(handle, "transform", settings)
     merged = dict(code.manifest["params"]) | dict(params or {})
     key = digest([code.digest, raw.hash if raw else None, merged])
     folder = settings.home / "transforms" / key[:32]
-    facts = folder / "result.json"
     with exclusive(folder.with_suffix(".lock")):
-        if facts.exists():
+        origin = origin_of(folder / "output")
+        if origin is not None and origin.output == Listing.of(files_in(folder / "output")).hash:
             log(f"{handle}.transform already ran on this data: {folder}")
         else:
-            job = _job(code, raw, merged, folder, settings)
+            job = _job(code, raw, merged, folder, settings, log)
             (runner or on_this_host(settings)).run(job, log)
             _check(job.output_dir)
-            write_atomically(
-                facts, json.dumps({"key": key, "code": code.digest, **who.tags(provenance)}, indent=2)
-            )
+            origin = _origin(job, raw)
+            said = {"key": key, "code": code.digest, "origin": origin.to_json(), **who.tags(provenance)}
+            write_atomically(folder / FACTS, json.dumps(said, indent=2))
     files = len(source.listing(folder / "output"))
-    return TransformResult(path=folder / "output", key=key, files=files)
+    return TransformResult(path=folder / "output", key=key, files=files, origin=origin)
+
+
+def origin_of(path: Path) -> Origin | None:
+    """Return what a transform's output was made of; None for a folder that is none.
+
+    Args:
+        path: A result's `path`.
+    """
+    facts = path.parent / FACTS
+    try:
+        return Origin.from_json(json.loads(facts.read_text(encoding="utf-8"))["origin"])
+    except (FileNotFoundError, KeyError):
+        return None
 
 
 def _job(
-    code: CodePackage, raw: DatasetVersion | None, params: Mapping[str, Any], folder: Path, settings: Settings
+    code: CodePackage,
+    raw: DatasetVersion | None,
+    params: Mapping[str, Any],
+    folder: Path,
+    settings: Settings,
+    log: Callable[[str], None],
 ) -> Job:
-    data_dir = datasets.fetch(raw, settings) if raw else None
+    data_dir = datasets.fetch(raw, settings, log=log) if raw else None
     return Job(
         package=code,
         folder=folder,
         inputs=Inputs(data_dir=data_dir, secrets_dir=settings.secrets_dir),
         params=params,
+    )
+
+
+def _origin(job: Job, raw: DatasetVersion | None) -> Origin:
+    return Origin(
+        kind="transform",
+        parents={raw.tag: raw.hash} if raw else {},
+        details={"handle": job.package.handle, "code": job.package.digest, "params": dict(job.params)},
+        output=Listing.of(files_in(job.output_dir)).hash,
     )
 
 

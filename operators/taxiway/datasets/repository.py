@@ -1,28 +1,40 @@
-"""The one place that runs DVC: its command line, with the data repository as working directory, and Git beside it.
+"""The data repository's Git: what is committed, tagged and pushed, in steps that other hosts may take as well.
 
-DVC resolves targets against the working directory and prints to it, which is why it is never imported. What a dataset
-version means is decided in `versions.py`.
+A commit is made beside the branch and is pushed before the branch moves here: whoever loses the race has changed
+nothing, takes over what the other pushed, and tries again. What a dataset version means is decided in `versions.py`.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
+from taxiway.datasets import configuration, recovery
 from taxiway.errors import ToolFailedError
 from taxiway.settings import Settings
-from taxiway.tools import program, redact, run, write_atomically
+from taxiway.tools import exclusive, redact, write_atomically
 
-_QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "true"}
 # Who commits where neither the machine nor the repository says; such a commit cannot be signed either.
 _NOBODY = (
     *("-c", "user.name=taxiway", "-c", "user.email=taxiway@localhost"),
     *("-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"),
 )
-REMOTE, ORIGIN = "store", "origin"
-_SECTION = f"'remote \"{REMOTE}\"'"
-_OURS = {"core": {"analytics": "false", "check_update": "false"}, "cache": {"type": '"hardlink,copy"'}}
+git, read = recovery.git, recovery.read
+T = TypeVar("T")
+ORIGIN, ATTEMPTS = "origin", 20
+# What git says where the branch moved, where the tag is there, and where another push is under way.
+_OVERTAKEN = (
+    *("fetch first", "non-fast-forward", "already exists", "stale info"),
+    *("cannot lock ref", "failed to update ref", "incorrect old value", "atomic transaction failed", ".lock"),
+)
+_TAG = re.compile(r"^(?P<name>.+)@v(?P<number>\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,29 +59,58 @@ class Output:
     size_bytes: int
     files: int
 
+    def text(self, name: str) -> str:
+        """Return it as DVC writes it."""
+        lines = (f"- md5: {self.hash}", f"  size: {self.size_bytes}", f"  nfiles: {self.files}")
+        return "\n".join(("outs:", *lines, "  hash: md5", f"  path: {name}", ""))
+
+
+def locked(settings: Settings) -> AbstractContextManager[None]:
+    """Hold the data repository against every other writer on this host."""
+    root = settings.data_repository
+    return exclusive(root.with_name(f".{root.name}.lock"))
+
 
 def ensure(settings: Settings) -> Path:
-    """Return the data repository, initialised for Git and DVC and with its remote, if it is not yet.
+    """Return the data repository, made for Git and DVC and with its remote, if it is not yet.
 
     Raises:
-        ToolFailedError: If git or dvc fails.
+        ToolFailedError: If git fails.
     """
     root = settings.data_repository
     root.mkdir(parents=True, exist_ok=True)
     if not (root / ".git").exists():
         git(root, "init", "--quiet", "--initial-branch", "main")
-    if not (root / ".dvc" / "config").exists():
-        dvc(root, "init", "--quiet")
-        # Hard links first: where a file system has no reflinks, trying them makes adding five times slower.
-        _configure(root / ".dvc" / "config", _OURS)
-        git(root, "add", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
-    _set_remote(root, settings)
+    recovery.recover(root)
+    for _ in range(ATTEMPTS):
+        if not (root / configuration.CONFIG).exists():
+            # A clone of an empty repository may be behind by now: its configuration is the team's.
+            follow(root)
+        if _is_configured(root, settings):
+            break
+    configuration.keep_secret(root, settings)
     return root
 
 
-def git(root: Path, *arguments: str | Path) -> str:
-    """Run git in the data repository and return its output."""
-    return run(["git", *arguments], cwd=root, environment={"GIT_TERMINAL_PROMPT": "0"})
+def _is_configured(root: Path, settings: Settings) -> bool:
+    """Commit DVC's configuration if it is not as it should be, and return whether it is so now."""
+    wanted = configuration.wanted(root, settings)
+    changed = {name: text for name, text in wanted.items() if text != recovery.text_of(root / name)}
+    if not changed:
+        return True
+    for name, text in changed.items():
+        configuration.put(root, name, text)
+    # Staged with the text that the commit brings, the files are no obstacle to moving the branch.
+    git(root, "add", "--", *wanted)
+    if record(root, wanted, "Version data with DVC") is not None:
+        return True
+    # What another host committed first takes the place of what is new here.
+    kept = read(root, [f"HEAD:{name}" for name in changed])
+    new = [name for name in changed if f"HEAD:{name}" not in kept]
+    if new:
+        git(root, "rm", "--quiet", "--force", "--", *new)
+    follow(root)
+    return False
 
 
 def origin(root: Path) -> str | None:
@@ -77,18 +118,56 @@ def origin(root: Path) -> str | None:
     return redact(_configured(root, f"remote.{ORIGIN}.url")) or None
 
 
+def place(root: Path) -> str:
+    """Return where the data repository lives, for those who look for it: its origin, or this folder."""
+    return origin(root) or str(root)
+
+
 def follow(root: Path) -> None:
-    """Take over what others pushed to the origin, if there is one.
+    """Take over what others pushed to the origin, if there is one; what both sides have is merged.
 
     Raises:
-        ToolFailedError: If it does not answer, or went another way than this repository: merge them by hand.
+        ToolFailedError: If it does not answer, or changed the same lines as this repository: merge them by hand.
     """
     if origin(root) is None:
         return
     git(root, "fetch", "--quiet", "--tags", ORIGIN)
     theirs = f"refs/remotes/{ORIGIN}/{_branch(root)}"
     if git(root, "for-each-ref", theirs):
-        git(root, "merge", "--quiet", "--ff-only", theirs)
+        _merge(root, theirs)
+
+
+def in_turn(settings: Settings, attempt: Callable[[Path], T | None]) -> T:
+    """Return what an attempt to record something made, repeated while other hosts push first.
+
+    Args:
+        settings: Which data repository.
+        attempt: Decides what to record on what is there now, and records it; None asks for another turn.
+
+    Raises:
+        ToolFailedError: If git fails, or others were first each time; trying again is safe.
+    """
+    with locked(settings):
+        root = ensure(settings)
+        for turn in range(ATTEMPTS):
+            follow(root)
+            made = attempt(root)
+            if made is not None:
+                return made
+            time.sleep(secrets.randbelow(20 * (turn + 1)) / 1000)
+    raise ToolFailedError("git push", 1, f"other hosts pushed first, {ATTEMPTS} times in a row")
+
+
+def catch_up(settings: Settings) -> Path:
+    """Return the data repository with what others pushed to its origin taken over.
+
+    Raises:
+        ToolFailedError: As `follow` does.
+    """
+    with locked(settings):
+        root = ensure(settings)
+        follow(root)
+    return root
 
 
 def publish(root: Path, tag: str) -> None:
@@ -102,49 +181,56 @@ def publish(root: Path, tag: str) -> None:
         git(root, "push", "--quiet", "--atomic", ORIGIN, f"HEAD:{branch}", f"{label}:{label}")
 
 
-def _branch(root: Path) -> str:
-    return git(root, "symbolic-ref", "--short", "HEAD").strip()
+def record(
+    root: Path, files: Mapping[str, str], message: str, *, tag: tuple[str, str] | None = None
+) -> str | None:
+    """Commit files on top of the branch, push it where there is an origin, and only then move the branch here.
+
+    Call it while `locked`, after `follow`. Killed at any moment it leaves no trace that counts, or all of them.
+
+    Args:
+        root: The data repository.
+        files: Text of each file that the commit brings, by its path.
+        message: Of the commit.
+        tag: Name and message of a tag of the commit.
+
+    Returns:
+        The commit, or None if another host pushed first: follow, decide again, and call again.
+
+    Raises:
+        ToolFailedError: If the origin does not answer, or refuses for another reason; trying again is safe.
+    """
+    parent = head(root)
+    made = _commit(root, parent, files, message)
+    label = (f"refs/tags/{tag[0]}", _tag_object(root, made, *tag)) if tag else None
+    if origin(root) is not None and not _pushed(root, made, label):
+        return None
+    _merge(root, made)
+    if label:
+        git(root, "update-ref", *label)
+    return made
 
 
-def _configured(root: Path, key: str) -> str:
-    try:
-        return git(root, "config", "--get", key).strip()
-    except ToolFailedError:
-        return ""
-
-
-def _identity(root: Path) -> tuple[str, ...]:
-    return () if _configured(root, "user.email") else _NOBODY
-
-
-def dvc(root: Path, *arguments: str | Path) -> str:
-    """Run dvc in the data repository and return its output."""
-    return run([program("dvc"), *arguments], cwd=root, environment=_QUIET)
-
-
-def commit(root: Path, message: str) -> str:
-    """Commit what is in the index, and return the commit."""
-    git(root, *_identity(root), "commit", "--quiet", "--allow-empty", "--message", message)
-    return git(root, "rev-parse", "HEAD").strip()
-
-
-def tag(root: Path, name: str, commit: str, found: Output) -> None:
-    """Tag a commit, with what its data is as the tag's message."""
-    message = json.dumps(asdict(found), sort_keys=True)
-    git(root, *_identity(root), "tag", "--annotate", name, commit, "--message", message)
+def head(root: Path) -> str | None:
+    """Return the commit of the branch, or None where nothing was committed yet."""
+    return git(root, "for-each-ref", "--format=%(objectname)", f"refs/heads/{_branch(root)}").strip() or None
 
 
 def tagged(root: Path, name: str) -> dict[int, Tagged]:
     """Return every version of a dataset by its number, in one call of git."""
+    return all_tagged(root, f"{name}@v*").get(name, {})
+
+
+def all_tagged(root: Path, pattern: str = "*@v*") -> dict[str, dict[int, Tagged]]:
+    """Return the versions of every dataset by its name and their numbers, in one call of git."""
     commit_of = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
     form = f"%(refname:strip=2)%09{commit_of}%09%(contents:subject)"
-    lines = git(root, "for-each-ref", f"--format={form}", f"refs/tags/{name}@v*").splitlines()
-    found = {}
-    for line in lines:
+    found: dict[str, dict[int, Tagged]] = {}
+    for line in git(root, "for-each-ref", f"--format={form}", f"refs/tags/{pattern}").splitlines():
         label, commit, subject = line.split("\t", 2)
-        number = label.rpartition("@v")[2]
-        if number.isdigit():
-            found[int(number)] = Tagged(commit=commit, subject=subject)
+        if match := _TAG.match(label):
+            versions = found.setdefault(match["name"], {})
+            versions[int(match["number"])] = Tagged(commit=commit, subject=subject)
     return found
 
 
@@ -168,59 +254,93 @@ def output_at(root: Path, name: str, commit: str) -> Output:
     return Output(hash=str(out["md5"]), size_bytes=int(out["size"]), files=int(out["nfiles"]))
 
 
-def folder_hash(folder: Path) -> str:
-    """Return the hash that DVC gives a folder: the MD5 of its sorted listing of files and their MD5s, and `.dir`.
-
-    Source: dvc-data, `dvc_data/hashfile/tree.py`, `Tree.digest`.
-    """
-    files = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
-    entries = [{"md5": _md5(path), "relpath": name} for name, path in sorted(files)]
-    return (
-        hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-    )
+def tag_message(found: Output) -> str:
+    """Return the message of a version's tag: what its data is."""
+    return json.dumps(asdict(found), sort_keys=True)
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _branch(root: Path) -> str:
+    return git(root, "symbolic-ref", "--short", "HEAD").strip()
 
 
-def _set_remote(root: Path, settings: Settings) -> None:
-    """Name our remote in DVC's configuration, where a team has none of its own; every other key stays as it is.
-
-    Written as DVC writes it: each of its commands costs a process start, and this runs before every snapshot.
-    """
-    config, url = root / ".dvc" / "config", settings.data_remote
-    before = config.read_text(encoding="utf-8")
-    if url is None or ("remote = " in before and f"remote = {REMOTE}\n" not in before):
-        return
-    if _configure(config, {"core": {"remote": REMOTE}, _SECTION: {"url": redact(url)}}):
-        git(root, "add", ".dvc/config")
-    if redact(url) != url:
-        # DVC's place for secrets: it is ignored by Git, and read by nobody else.
-        _configure(root / ".dvc" / "config.local", {_SECTION: {"url": url}}, mode=0o600)
+def _configured(root: Path, key: str) -> str:
+    try:
+        return git(root, "config", "--get", key).strip()
+    except ToolFailedError:
+        return ""
 
 
-def _configure(path: Path, wanted: Mapping[str, Mapping[str, str]], *, mode: int = 0o644) -> bool:
-    """Set keys of a DVC configuration file, and return whether any changed."""
-    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    lines = list(before)
-    for section, values in wanted.items():
-        for key, value in values.items():
-            _set(lines, f"[{section}]", key, value)
-    if lines != before:
-        write_atomically(path, "\n".join(lines) + "\n", mode=mode)
-    return lines != before
+def _identity(root: Path) -> tuple[str, ...]:
+    return () if _configured(root, "user.email") else _NOBODY
 
 
-def _set(lines: list[str], header: str, key: str, value: str) -> None:
-    if header not in [line.strip() for line in lines]:
-        lines.append(header)
-    start = [line.strip() for line in lines].index(header) + 1
-    following = (place for place in range(start, len(lines)) if lines[place].lstrip().startswith("["))
-    end = next(following, len(lines))
-    for place in range(start, end):
-        if lines[place].partition("=")[0].strip() == key:
-            lines[place] = f"    {key} = {value}"
-            return
-    lines.insert(end, f"    {key} = {value}")
+def _commit(root: Path, parent: str | None, files: Mapping[str, str], message: str) -> str:
+    identity = _identity(root)
+    is_signed = not identity and _configured(root, "commit.gpgsign") == "true"
+    with TemporaryDirectory() as scratch:
+        index = Path(scratch) / "index"
+        git(root, "read-tree", parent or "--empty", index=index)
+        entries = [f"100644 {_blob(root, text)}\t{name}\n" for name, text in files.items()]
+        git(root, "update-index", "--index-info", stdin="".join(entries), index=index)
+        tree = git(root, "write-tree", index=index).strip()
+    above = ("-p", parent) if parent else ()
+    signed = ("-S",) if is_signed else ()
+    return git(root, *identity, "commit-tree", tree, *above, *signed, stdin=f"{message}\n").strip()
+
+
+def _blob(root: Path, text: str) -> str:
+    return git(root, "hash-object", "-w", "--stdin", stdin=text).strip()
+
+
+def _tag_object(root: Path, commit: str, name: str, message: str) -> str:
+    identity = _identity(root)
+    tagger = git(root, *identity, "var", "GIT_COMMITTER_IDENT").strip()
+    text = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}\n"
+    return git(root, "mktag", stdin=text).strip()
+
+
+def _pushed(root: Path, commit: str, label: tuple[str, str] | None) -> bool:
+    """Push a commit and its tag, both or none, and return whether nobody else was first."""
+    targets = [f"{commit}:refs/heads/{_branch(root)}"] + ([f"{label[1]}:{label[0]}"] if label else [])
+    try:
+        git(root, "push", "--quiet", "--atomic", ORIGIN, *targets)
+    except ToolFailedError as refused:
+        if any(reason in refused.output for reason in _OVERTAKEN):
+            return False
+        raise
+    return True
+
+
+def _merge(root: Path, commit: str) -> None:
+    """Bring the branch to a commit, and the working tree with it, as long as nobody's work is in the way."""
+    write_atomically(recovery.moving(root), git(root, "diff-tree", "-r", "--name-only", _base(root), commit))
+    try:
+        git(root, "merge", "--quiet", "--ff-only", commit)
+    except ToolFailedError:
+        if not _is_apart(root, commit):
+            raise
+        _merge_apart(root, commit)
+    finally:
+        recovery.moving(root).unlink()
+
+
+def _base(root: Path) -> str:
+    return head(root) or git(root, "hash-object", "-t", "tree", "/dev/null").strip()
+
+
+def _is_apart(root: Path, commit: str) -> bool:
+    ours = head(root)
+    return ours is not None and git(root, "rev-list", "--count", f"{commit}..{ours}").strip() != "0"
+
+
+def _merge_apart(root: Path, commit: str) -> None:
+    try:
+        git(root, *_identity(root), "merge", "--quiet", "--no-edit", commit)
+    except ToolFailedError:
+        git(root, "merge", "--abort")
+        raise
+
+
+def now() -> str:
+    """Return the time, UTC, as it is written into the repository."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

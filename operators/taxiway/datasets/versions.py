@@ -1,134 +1,165 @@
-"""Dataset versions: snapshot a folder, find a version, bring its bytes to a folder.
+"""Dataset versions: take a snapshot of a folder, append to a version, compare two.
 
 A version is a Git revision of the data repository, tagged `<dataset>@v<N>`, with the hash that DVC gives its bytes.
-Equal bytes are one version however often they are taken. Commands are run in `repository.py`.
+Equal bytes are one version however often they are taken. How a version is kept is in `keeping.py`, how it is found in
+`lookup.py`, how its bytes come to a host in `fetching.py`, what is said of it in `cards.py`.
 """
 
-import dataclasses
 import re
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taxiway.datasets import repository
-from taxiway.errors import DataChangedError, DatasetNotFoundError, InvalidSpecError
+from taxiway.datasets import cards, remote, repository
+from taxiway.datasets.difference import Difference, between
+from taxiway.datasets.drift import Drift, compare
+from taxiway.datasets.facts import Card, Origin
+from taxiway.datasets.fetching import fetch
+from taxiway.datasets.keeping import Draft, Log, keep
+from taxiway.datasets.lookup import get, history
+from taxiway.datasets.store import Listing, files_in
+from taxiway.datasets.version import DatasetVersion
+from taxiway.errors import DataChangedError, InvalidSpecError, ToolFailedError
+from taxiway.provenance import Provenance
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, fresh_folder, protect, remove
+
+__all__ = ["DatasetVersion", "append", "diff", "drift", "fetch", "get", "history", "snapshot"]
 
 _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
-_COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetVersion:
-    """One version of a dataset.
-
-    Attributes:
-        name: Name of the dataset, a folder of the data repository.
-        version: Counts from 1.
-        tag: Git tag, `<name>@v<version>`.
-        commit: Git commit of the data repository.
-        hash: DVC's hash of the folder, `<md5>.dir`, 36 characters.
-        size_bytes: Of all files.
-        files: How many.
-        repository: Where the data repository lives, without credentials.
-    """
-
-    name: str
-    version: int
-    tag: str
-    commit: str
-    hash: str
-    size_bytes: int
-    files: int
-    repository: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "DatasetVersion":
-        """Read what `to_json` wrote."""
-        return cls(**data)
 
 
 def snapshot(
-    folder: Path, name: str, settings: Settings, *, message: str = "", log: Callable[[str], None] = print
+    folder: Path,
+    name: str,
+    settings: Settings,
+    *,
+    message: str = "",
+    card: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
+    provenance: Provenance | None = None,
+    log: Log = print,
 ) -> DatasetVersion:
     """Return the version that holds a folder's bytes, made, committed, pushed and tagged if there is none yet.
 
-    Killed half-way it leaves no tag, and the next call goes on. Its bytes are pushed before the tag is set, and commit
-    and tag are pushed to the data repository's origin, if it has one, so that whoever finds a version can pull it.
+    Killed at any moment it leaves no version, or a whole one, and the next call goes on. Its bytes are pushed before
+    the tag is set, and commit and tag are pushed to the data repository's origin, if it has one, so that whoever finds
+    a version can pull it. Other hosts may do the same at the same time: nothing is lost, and numbers follow each other.
 
     Args:
         folder: What to take; it is copied.
         name: Name of the dataset: a lower-case letter, then letters, digits, `_` or `-`.
         settings: Which data repository and remote; they are made if they are not there.
         message: First line of the commit.
+        card: What is said of the data: `licence`, `personal_data`, `purpose`, `owner`, `description`, `keywords`. Of a
+            version that is there, only what nobody said yet is added; `describe` changes what was said.
+        origin: What it was made of.
+        provenance: Who asked; None is a person.
         log: Called with a line of progress.
 
     Raises:
-        InvalidSpecError: If the folder is empty or the name is none.
+        InvalidSpecError: If the folder is empty or holds what is no file, or the name or the card is none.
+        DataChangedError: If somebody writes to the folder meanwhile, or it is not what its origin left.
+        DiskFullError: If there is no room; nothing is left of the version.
         ToolFailedError: If git or dvc fails; trying again is safe.
     """
     _check(folder, name)
-    with _lock(settings):
-        root = repository.ensure(settings)
-        repository.follow(root)
-        taken = repository.folder_hash(folder)
-        found = _with_hash(root, name, taken)
-        if found is None:
-            found = _create(root, folder, name, message, settings)
-            log(f"{found.tag} is new: {found.files} files, {found.size_bytes} bytes, {found.hash}")
-        else:
-            log(f"{found.tag} already holds these bytes: no new version")
-        # Also for a version that is there: whoever made it may have been killed before it was pushed.
-        repository.publish(root, found.tag)
-    _seed(folder, found, taken, settings)
-    return found
+    said, paths = Card.from_json(card or {}), files_in(folder)
+    listing = Listing.of(paths)
+    if origin is not None and origin.output not in ("", listing.hash):
+        raise DataChangedError(folder, origin.output, listing.hash)
+    draft = Draft(
+        name=name,
+        listing=listing,
+        data=repository.Output(hash=listing.hash, size_bytes=_size_bytes(paths.values()), files=len(paths)),
+        paths=paths,
+        message=message,
+        card=said,
+        origin=origin,
+        made_by=cards.maker(provenance),
+    )
+    return keep(draft, settings, log)
 
 
-def get(name: str, revision: int | str, settings: Settings) -> DatasetVersion:
-    """Return a version of a dataset.
+def append(
+    folder: Path,
+    name: str,
+    settings: Settings,
+    *,
+    base: int | str = "latest",
+    replace: bool = False,
+    message: str = "",
+    card: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
+    log: Log = print,
+) -> DatasetVersion:
+    """Return the version that holds another one's files and a folder's; the other one stays as it is.
+
+    The other version's bytes are neither read nor copied: this host needs none of them.
 
     Args:
-        name: Name of the dataset.
-        revision: `latest`, a number as `3` or `v3`, a tag as `digits@v3`, or a Git commit of a version.
+        folder: Files to add.
+        name: The dataset.
         settings: Which data repository.
+        base: The version to add to, as `get` takes it.
+        replace: Whether a file may take the place of another of the same name.
+        message: First line of the commit.
+        card: As for `snapshot`; what it leaves out, the version that it adds to says.
+        provenance: Who asked; None is a person.
+        log: Called with a line of progress, and with the difference.
 
     Raises:
-        DatasetNotFoundError: If there is no such version; the known ones are in the message.
+        DatasetNotFoundError: If there is no such version.
+        InvalidSpecError: If a file would take another's place and may not, with every one of them.
+        ToolFailedError: If nobody knows what the version holds.
+        TaxiwayError: As `snapshot` does.
     """
-    root = settings.data_repository
-    tagged = repository.tagged(root, name) if (root / ".git").exists() else {}
-    text = str(revision).strip().removeprefix(f"{name}@").removeprefix("v")
-    if text == "latest" and tagged:
-        return _version(root, name, max(tagged), tagged[max(tagged)])
-    for number, found in sorted(tagged.items(), reverse=True):
-        if text == str(number) or (_COMMIT.match(text) and found.commit.startswith(text)):
-            return _version(root, name, number, found)
-    raise DatasetNotFoundError(name, str(revision), tuple(f"v{number}" for number in sorted(tagged)))
+    _check(folder, name)
+    said, before = Card.from_json(card or {}), get(name, base, settings)
+    old, paths = _listing(before, settings), files_in(folder)
+    listing, size_bytes = _joined(before, old, paths, settings, replace=replace)
+    draft = Draft(
+        name=name,
+        listing=listing,
+        data=repository.Output(hash=listing.hash, size_bytes=size_bytes, files=len(listing.files)),
+        paths=paths,
+        message=message,
+        card=said,
+        origin=Origin(kind="append", parents={before.tag: before.hash}, output=listing.hash),
+        made_by=cards.maker(provenance),
+        known=cards.facts(before, settings).profile,
+    )
+    made = keep(draft, settings, log)
+    log(between(before, old, made, listing).text)
+    return made
 
 
-def fetch(version: DatasetVersion, settings: Settings) -> Path:
-    """Return a read-only folder with a version's bytes, kept by their hash and checked on every call.
+def _joined(
+    before: DatasetVersion, old: Listing, paths: Mapping[str, Path], settings: Settings, *, replace: bool
+) -> tuple[Listing, int]:
+    """Return what a version holds with files added to it, and how many bytes that is."""
+    new = Listing.of(paths)
+    replaced = sorted(file for file, md5 in new.files.items() if old.files.get(file, md5) != md5)
+    if replaced and not replace:
+        faults = tuple(f"{file} is in {before.tag} with other bytes" for file in replaced)
+        raise InvalidSpecError(faults, f"append to {before.tag}; replace=True lets files take others' places")
+    added = _size_bytes(path for file, path in paths.items() if file not in old.files or file in replaced)
+    gone = _kept_bytes(before, [old.files[file] for file in replaced], settings)
+    return Listing(files={**old.files, **new.files}), before.size_bytes + added - gone
+
+
+def diff(before: DatasetVersion, after: DatasetVersion, settings: Settings) -> Difference:
+    """Return how two versions differ, of one dataset or of two. No file's bytes are fetched.
 
     Raises:
-        DataChangedError: If somebody changed the folder since.
-        ToolFailedError: If dvc cannot bring it.
+        ToolFailedError: If nobody knows what one of them holds, or dvc cannot ask.
     """
-    folder = _cached(version, settings)
-    if not folder.exists():
-        with exclusive(folder.with_suffix(".lock")):
-            if not folder.exists():
-                _bring(version, folder, settings)
-    got = repository.folder_hash(folder)
-    if got != version.hash:
-        raise DataChangedError(folder, version.hash, got)
-    return folder
+    return between(before, _listing(before, settings), after, _listing(after, settings))
+
+
+def drift(before: DatasetVersion, after: DatasetVersion, settings: Settings) -> Drift:
+    """Return how far the data of a version are from those of another, from their profiles."""
+    one, other = cards.facts(before, settings).profile, cards.facts(after, settings).profile
+    return compare(before.tag, one, after.tag, other)
 
 
 def _check(folder: Path, name: str) -> None:
@@ -141,69 +172,25 @@ def _check(folder: Path, name: str) -> None:
         raise InvalidSpecError(tuple(faults), f"dataset {name}")
 
 
-def _lock(settings: Settings) -> Any:
-    root = settings.data_repository
-    return exclusive(root.with_name(f".{root.name}.lock"))
+def _listing(version: DatasetVersion, settings: Settings) -> Listing:
+    found = remote.listing(settings.data_repository, version.name, version.commit, _output(version))
+    if found is None:
+        why = "neither the cache of the data repository nor its remote knows its files; push them from where they are"
+        raise ToolFailedError(f"list {version.tag}", 1, why)
+    return found
 
 
-def _with_hash(root: Path, name: str, wanted: str) -> DatasetVersion | None:
-    for number, found in sorted(repository.tagged(root, name).items(), reverse=True):
-        version = _version(root, name, number, found)
-        if version.hash == wanted:
-            return version
-    return None
+def _output(version: DatasetVersion) -> repository.Output:
+    return repository.Output(hash=version.hash, size_bytes=version.size_bytes, files=version.files)
 
 
-def _create(root: Path, folder: Path, name: str, message: str, settings: Settings) -> DatasetVersion:
-    remove(root / name)
-    shutil.copytree(folder, root / name)
-    repository.dvc(root, "add", "--quiet", name)
-    repository.git(root, "add", f"{name}.dvc", ".gitignore")
-    number = max(repository.tagged(root, name), default=0) + 1
-    commit = repository.commit(root, message or f"{name} v{number}")
-    if settings.data_remote:
-        repository.dvc(root, "push", "--quiet", name)
-    repository.tag(root, f"{name}@v{number}", commit, repository.output_at(root, name, commit))
-    return _version(root, name, number, repository.tagged(root, name)[number])
+def _size_bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
-def _version(root: Path, name: str, number: int, found: repository.Tagged) -> DatasetVersion:
-    data = repository.output(root, name, found)
-    return DatasetVersion(
-        name=name,
-        version=number,
-        tag=f"{name}@v{number}",
-        commit=found.commit,
-        hash=data.hash,
-        size_bytes=data.size_bytes,
-        files=data.files,
-        repository=repository.origin(root) or str(root),
-    )
-
-
-def _cached(version: DatasetVersion, settings: Settings) -> Path:
-    return settings.home / "data" / version.hash.removesuffix(".dir")
-
-
-def _seed(folder: Path, version: DatasetVersion, taken: str, settings: Settings) -> None:
-    """Keep the bytes that were just taken, so that fetching them needs no dvc on this host."""
-    target = _cached(version, settings)
-    if target.exists() or taken != version.hash:
-        return
-    with fresh_folder(target) as draft:
-        shutil.copytree(folder, draft, dirs_exist_ok=True)
-        protect(draft)
-        if repository.folder_hash(draft) != version.hash:
-            raise DataChangedError(folder, version.hash, "other bytes, written while it was copied")
-
-
-def _bring(version: DatasetVersion, folder: Path, settings: Settings) -> None:
-    with fresh_folder(folder) as draft:
-        root = settings.data_repository
-        repository.dvc(
-            root, "get", "--quiet", ".", version.name, "--rev", version.commit, "--out", draft / "data"
-        )
-        for path in (draft / "data").iterdir():
-            path.rename(draft / path.name)
-        (draft / "data").rmdir()
-        protect(draft)
+def _kept_bytes(version: DatasetVersion, objects: list[str], settings: Settings) -> int:
+    """Return the size of objects of a version, which are brought to the cache if they have to be."""
+    cache = remote.cache(settings.data_repository)
+    if not all(cache.path(md5).exists() for md5 in objects):
+        remote.pull(settings.data_repository, _output(version))
+    return _size_bytes(cache.path(md5) for md5 in objects)

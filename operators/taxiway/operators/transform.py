@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals
+from taxiway.operators.base import ComponentOperator, provenance, refusals
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class TransformOperator(TaxiwayOperator):
+class TransformOperator(ComponentOperator):
     """Run a handle's registered transform. The same code, parameters and raw data are not run twice.
 
     Args:
@@ -18,7 +18,7 @@ class TransformOperator(TaxiwayOperator):
         raw: Dataset version of the raw data (`snapshot.output`); None when the transform brings its own.
     """
 
-    template_fields: Collection[str] = (*TaxiwayOperator.template_fields, "handle", "parameters", "raw")
+    template_fields: Collection[str] = (*ComponentOperator.template_fields, "handle", "parameters", "raw")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class TransformOperator(TaxiwayOperator):
                 self.settings(),
                 params=self.parameters,
                 raw=DatasetVersion.from_json(self.raw) if self.raw else None,
+                runner=self.component_runner(),
                 provenance=provenance(context),
                 log=self.log.info,
             ).to_json()

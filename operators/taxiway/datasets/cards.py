@@ -1,0 +1,163 @@
+"""What is said of dataset versions: read, said anew, and inherited by what was made of them.
+
+Nothing that was said is ever overwritten: a change is a line in the dataset's records, with who, when and why,
+committed and pushed like a version. Which words stand in the way of promotion is decided in `policy.py`.
+"""
+
+import getpass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taxiway.datasets import repository
+from taxiway.datasets.facts import Card, Facts, Record, facts_file, read_facts, read_records, records_file
+from taxiway.datasets.lookup import get, versions_of
+from taxiway.datasets.version import DatasetVersion
+from taxiway.errors import DatasetNotFoundError, InvalidSpecError
+from taxiway.provenance import Provenance
+from taxiway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saying:
+    """One value of a card, and who said it of which version.
+
+    Attributes:
+        value: What was said.
+        tag: Of which version.
+        by: Who said it; empty for what came with the version.
+        why: Their reason; empty likewise.
+    """
+
+    value: str
+    tag: str
+    by: str = ""
+    why: str = ""
+
+
+def facts(version: DatasetVersion, settings: Settings) -> Facts:
+    """Return what this clone of the data repository says of a version; one that it does not know is asked for first."""
+    root, own, later = settings.data_repository, facts_file(version.name), records_file(version.name)
+    places = f"{version.commit}:{own}", f"HEAD:{later}"
+    found = repository.read(root, places) if (root / ".git").exists() else {}
+    if places[0] not in found:
+        found = repository.read(repository.catch_up(settings), places)
+    records = read_records(found.get(places[1], ""))
+    return read_facts(version.tag, version.hash, found.get(places[0], ""), records)
+
+
+def describe(version: DatasetVersion, settings: Settings, *, by: str, why: str, **card: Any) -> Facts:
+    """Say something of a version that is there; what was said before stays on record.
+
+    Args:
+        version: Of which version.
+        settings: Which data repository.
+        by: Who says it.
+        why: For what reason.
+        card: What is said: `licence`, `personal_data`, `purpose`, `owner`, `description`, `keywords`.
+
+    Raises:
+        InvalidSpecError: If nobody says it, or nothing is said, or a value is none; with every fault.
+        ToolFailedError: If git fails; trying again is safe.
+    """
+    said = Card.from_json(card)
+    faults = [f"{name} must be given" for name, text in (("by", by), ("why", why)) if not text.strip()]
+    if faults or not said.to_json():
+        raise InvalidSpecError(
+            (*faults, *(() if said.to_json() else ("nothing is said",))), f"card of {version.tag}"
+        )
+    _say(version, said, settings, by=by, why=why)
+    return facts(version, settings)
+
+
+def complete(
+    version: DatasetVersion, card: Card, settings: Settings, *, by: str, log: Callable[[str], None]
+) -> None:
+    """Say of a version what nobody said of it yet; what somebody said is left to `describe`."""
+    known = facts(version, settings).card.to_json()
+    fresh = {name: value for name, value in card.to_json().items() if name not in known}
+    for name, value in card.to_json().items():
+        if name not in fresh and known[name] != value:
+            log(
+                f"{version.tag} keeps its {name} {known[name]!r}, not {value!r}: describe() changes what was said"
+            )
+    if fresh:
+        _say(
+            version, Card.from_json(fresh), settings, by=by, why="said by a later snapshot of the same bytes"
+        )
+
+
+def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Saying, ...]:
+    """Return what holds for a version: its own word, or else those of the versions that it was made of.
+
+    A version of which nobody said anything, nor of what it was made of, follows the version before it.
+
+    Args:
+        version: Which version.
+        key: `licence`, `personal_data`, `purpose` or `owner`.
+        settings: Which data repository.
+
+    Raises:
+        InvalidSpecError: If a version that it was made of is not in this data repository.
+    """
+    return tuple(_sayings(version, key, settings, set()))
+
+
+def maker(provenance: Provenance | None) -> dict[str, str]:
+    """Return who makes a version: an Airflow task instance, whatever its try, or a person."""
+    return dict(provenance.identity()) if provenance else {"person": getpass.getuser()}
+
+
+def name_of(made_by: Mapping[str, str]) -> str:
+    """Return who made a version, in words."""
+    return made_by.get("person") or " ".join(["airflow", *made_by.values()])
+
+
+def _say(version: DatasetVersion, card: Card, settings: Settings, *, by: str, why: str) -> None:
+    record = Record(
+        version=version.version,
+        hash=version.hash,
+        at=repository.now(),
+        by=by.strip(),
+        why=why.strip(),
+        card=card,
+    )
+    file = records_file(version.name)
+
+    def attempt(root: Path) -> str | None:
+        text = repository.read(root, [f"HEAD:{file}"]).get(f"HEAD:{file}", "")
+        return repository.record(root, {file: text + record.line}, f"{version.tag}: {record.why}")
+
+    repository.in_turn(settings, attempt)
+
+
+def _sayings(version: DatasetVersion, key: str, settings: Settings, seen: set[str]) -> list[Saying]:
+    if version.tag in seen:
+        return []
+    seen.add(version.tag)
+    known = facts(version, settings)
+    own = str(getattr(known.card, key))
+    if own:
+        later = next((record for record in reversed(known.records) if getattr(record.card, key)), None)
+        return [
+            Saying(value=own, tag=version.tag, by=later.by if later else "", why=later.why if later else "")
+        ]
+    parents = known.origin.parents if known.origin else {}
+    found = [
+        saying for tag in parents for saying in _sayings(_parent(tag, version, settings), key, settings, seen)
+    ]
+    if found:
+        return found
+    before = [
+        each for each in versions_of(settings.data_repository, version.name) if each.version < version.version
+    ]
+    return _sayings(before[0], key, settings, seen) if before else []
+
+
+def _parent(tag: str, child: DatasetVersion, settings: Settings) -> DatasetVersion:
+    try:
+        return get(tag.partition("@")[0], tag, settings)
+    except DatasetNotFoundError as missing:
+        fault = f"{child.tag} was made of {tag}, which is not in this data repository: nobody can say what holds for it"
+        raise InvalidSpecError((fault,), f"origin of {child.tag}") from missing

@@ -1,0 +1,59 @@
+"""Two functions for a notebook cell: put data in, load data by name. Each is one line over the rest of the package."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from taxiway.datasets.fetching import fetch
+from taxiway.datasets.version import DatasetVersion
+from taxiway.datasets.versions import get, snapshot
+from taxiway.errors import InvalidSpecError
+from taxiway.settings import Settings
+
+
+def put(
+    path: str | Path | Sequence[str | Path], name: str, *, settings: Settings | None = None, **card: Any
+) -> DatasetVersion:
+    """Return the dataset version that holds a folder, a file or some files; the same bytes make no new one.
+
+    Args:
+        path: A folder, a file, or a list of files.
+        name: Name of the dataset.
+        settings: Where everything is; None reads the environment.
+        card: What is said of the data, such as `licence="cc-by-4.0"`.
+
+    Raises:
+        TaxiwayError: As `snapshot` does.
+    """
+    where = settings or Settings.from_environment()
+    given = [Path(each) for each in ([path] if isinstance(path, str | Path) else path)]
+    if len(given) == 1 and given[0].is_dir():
+        return snapshot(given[0], name, where, card=card)
+    names = [file.name for file in given]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidSpecError(
+            tuple(f"two files are named {name}; put the folder that holds them" for name in twice), name
+        )
+    with TemporaryDirectory() as scratch:
+        for file in given:
+            shutil.copyfile(file, Path(scratch) / file.name)
+        return snapshot(Path(scratch), name, where, card=card)
+
+
+def load(reference: str, *, settings: Settings | None = None) -> Path:
+    """Return a read-only folder with a dataset's bytes.
+
+    Args:
+        reference: `digits@v3`, or `digits` for its newest version.
+        settings: Where everything is; None reads the environment.
+
+    Raises:
+        DatasetNotFoundError: If there is no such version.
+        TaxiwayError: As `fetch` does.
+    """
+    where = settings or Settings.from_environment()
+    name, _, revision = reference.partition("@")
+    return fetch(get(name, revision or "latest", where), where)

@@ -1,0 +1,82 @@
+"""What the law and the house allow: which words about training data stand in the way of promotion, and the reasons.
+
+The rules are a file of the data repository, `policy.toml`, so that they have an author, a date and a history, and hold
+for every host and DAG alike. What is said of a version is read in `cards.py`; who refuses is not decided here.
+"""
+
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+from taxiway.datasets import repository
+from taxiway.datasets.cards import Saying, sayings
+from taxiway.datasets.version import DatasetVersion
+from taxiway.errors import InvalidSpecError
+from taxiway.settings import Settings
+
+FILE = "policy.toml"
+KEYS = ("licence", "personal_data", "purpose", "owner")
+UNKNOWN = "unknown"
+
+
+def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, ...]:
+    """Return why a model trained on a version may not be promoted; nothing where nothing stands in the way.
+
+    The newest rules and words apply, those of the data repository's origin where it has one. What a version does not
+    say itself, the versions that it was made of say. Rules that cannot be read forbid.
+
+    Args:
+        version: What the model was trained on.
+        settings: Which data repository.
+
+    Raises:
+        ToolFailedError: If the origin does not answer: nobody knows whether the version is still allowed.
+    """
+    root = repository.catch_up(settings)
+    text = repository.read(root, [f"HEAD:{FILE}"]).get(f"HEAD:{FILE}", "")
+    try:
+        rules = _rules(text)
+        found = {key: sayings(version, key, settings) for key in {key for key, _ in rules}}
+    except InvalidSpecError as faults:
+        return faults.faults
+    return tuple(_reason(version, key, said) for key, word in rules for said in _hits(word, found[key]))
+
+
+def _rules(text: str) -> list[tuple[str, str]]:
+    """Return the forbidden words, each with its key; the word is empty where any is forbidden.
+
+    Raises:
+        InvalidSpecError: If the file is none of rules; with every fault.
+    """
+    try:
+        forbidden: Any = tomllib.loads(text).get("promotion", {}).get("forbidden", [])
+    except (tomllib.TOMLDecodeError, AttributeError) as broken:
+        raise InvalidSpecError((f"{FILE} of the data repository cannot be read: {broken}",), FILE) from broken
+    if not isinstance(forbidden, list):
+        raise InvalidSpecError((f"{FILE}: promotion.forbidden must be a list, got {forbidden!r}",), FILE)
+    rules = [(str(rule).partition(":")[0].strip(), str(rule).partition(":")[2].strip()) for rule in forbidden]
+    faults = tuple(
+        f"{FILE}: no rule knows {key!r}; known are {', '.join(KEYS)}" for key, _ in rules if key not in KEYS
+    )
+    if faults:
+        raise InvalidSpecError(faults, FILE)
+    return rules
+
+
+def _hits(word: str, said: tuple[Saying, ...]) -> tuple[Saying | None, ...]:
+    """Return what breaks a rule; None stands for silence where silence is forbidden."""
+    if word == UNKNOWN:
+        return () if said else (None,)
+    is_hit: Callable[[str], bool] = (
+        (lambda value: value != "none") if not word else (lambda value: value == word)
+    )
+    return tuple(saying for saying in said if is_hit(saying.value.lower()))
+
+
+def _reason(version: DatasetVersion, key: str, said: Saying | None) -> str:
+    shown = key.replace("_", " ")
+    if said is None:
+        return f"nobody said of {version.tag} what its {shown} is, and {FILE} forbids that: say it with describe()"
+    where = "" if said.tag == version.tag else f", because {said.tag} has"
+    who = f" (said by {said.by}: {said.why})" if said.by else ""
+    return f"{version.tag} has the {shown} {said.value!r}{where}{who}, which {FILE} of the data repository forbids"
