@@ -6,21 +6,25 @@ started again, clean, in the same MLflow run. The same function serves a noteboo
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway import champion, component
+from taxiway import component
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.errors import ModelNotFoundError
+from taxiway.lineage import sources
 from taxiway.provenance import Provenance
 from taxiway.registry import mlmodel, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
-from taxiway.runners import Inputs, Job, JobResult, Runner, on_this_host
+from taxiway.reproduction import stages
+from taxiway.runners import Inputs, Job, JobResult, Runner, Stop, on_this_host
+from taxiway.runners.watch import FILES, NOTES
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, fresh_folder, redact, remove
+from taxiway.tools import exclusive, redact, remove
+from taxiway.trace import Trace
 
 Log = Callable[[str], None]
 
@@ -47,6 +51,7 @@ def train(
     *,
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
+    source_models: Mapping[str, int | str] | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
     log: Log = print,
@@ -61,6 +66,7 @@ def train(
         settings: Where everything is.
         params: Over the package's defaults.
         seed: Seen by the component as `TAXIWAY_SEED`.
+        source_models: Version or alias of a source model by its handle, over those of the package.
         provenance: Who asked; None for a notebook.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
@@ -70,9 +76,15 @@ def train(
         DataChangedError: If the dataset's bytes on this host are not what they were.
         ComponentFailedError: If training fails; the MLflow run is marked as failed and kept.
         OutputFaultsError: If it leaves no model or no metrics.
+        ModelNotFoundError: If a source model is not there.
+        ArtifactChangedError: If the files of a source model are not what was registered.
+        UntraceableError: If it read files that are none of its inputs, its code changed while it ran, or another edge
+            of the lineage is missing; where the settings allow it, its version is marked instead.
     """
     inference = packages.lookup(handle, "inference", settings)
-    recipe = recipe_of(handle, dataset, settings, params=params, seed=seed, log=log)
+    recipe = recipe_of(
+        handle, dataset, settings, params=params, seed=seed, source_models=source_models, log=log
+    )
     with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
         run = finished(recipe, settings)
         if run is None:
@@ -80,6 +92,7 @@ def train(
         else:
             log(f"run {run.run_id} already trained this code on {dataset.tag} with these parameters")
     version = models.register_version(recipe, inference, run, settings, provenance=provenance)
+    stages.leave(version, settings)
     log(f"{handle}/{version.version} is registered: {version.url}")
     return version
 
@@ -91,41 +104,45 @@ def recipe_of(
     *,
     params: Mapping[str, Any] | None,
     seed: int,
+    source_models: Mapping[str, int | str] | None = None,
     log: Log = print,
 ) -> Recipe:
     """Return the recipe of a training: the current package of a handle, its defaults, its source models.
 
     Raises:
-        ModelNotFoundError: If a source model has no live version.
+        ModelNotFoundError: If a source model is not there, or has no live version.
     """
     training = packages.lookup(handle, "training", settings)
-    sources = {name: _live(name, settings, log) for name in training.manifest["source_models"]}
+    chosen = sources.choose(training.manifest["source_models"], source_models or {}, settings, log)
     merged = dict(training.manifest["params"]) | dict(params or {})
-    return Recipe(training=training, dataset=dataset, params=merged, seed=seed, source_models=sources)
+    return Recipe(training=training, dataset=dataset, params=merged, seed=seed, source_models=chosen)
 
 
-def _live(handle: str, settings: Settings, log: Log) -> int:
-    found = champion.find(handle, settings, log)
-    if found is None:
-        raise ModelNotFoundError(handle, models.CHAMPION)
-    return found.version
-
-
-def prepare(recipe: Recipe, settings: Settings, runner: Runner) -> Bench:
-    """Make code, data and source models ready."""
+def prepare(recipe: Recipe, settings: Settings, runner: Runner, log: Log = print) -> Bench:
+    """Make code, data and source models ready; `log` hears how long the data took to bring."""
     runner.prepare(recipe.training)
     return Bench(
-        data_dir=datasets.fetch(recipe.dataset, settings),
-        source_models_dir=_source_models(recipe, settings),
+        data_dir=datasets.fetch(recipe.dataset, settings, log=log),
+        source_models_dir=sources.deliver(recipe, settings),
         experiment_id=tracking.ensure_experiment(recipe.training.handle, settings),
     )
 
 
 def finished(recipe: Recipe, settings: Settings) -> tracking.Run | None:
-    """Return the run that holds the result of a recipe, or None."""
+    """Return the run that holds the result of a recipe, or None.
+
+    One that was not seen to keep to its recipe, because it read other files or its code changed, is a result only
+    where the settings allow models that cannot be traced: what made it do so may be gone by now.
+    """
     experiment = tracking.ensure_experiment(recipe.training.handle, settings)
     runs = tracking.find_runs(experiment, {"taxiway.key": recipe.key, "taxiway.kind": "training"}, settings)
-    return next((run for run in runs if run.status == "FINISHED" and "taxiway.model_hash" in run.tags), None)
+    done = [run for run in runs if _holds_result(run)]
+    clean = [run for run in done if (trace := models.trace_of(run)) is not None and not trace.faults]
+    return next(iter(clean or (done if settings.allow_untraceable else [])), None)
+
+
+def _holds_result(run: tracking.Run) -> bool:
+    return run.status == "FINISHED" and "taxiway.model_hash" in run.tags
 
 
 def run_tags(recipe: Recipe, kind: str, provenance: Provenance | None) -> dict[str, str]:
@@ -146,21 +163,44 @@ def run_tags(recipe: Recipe, kind: str, provenance: Provenance | None) -> dict[s
 
 
 def execute(
-    recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings, runner: Runner, log: Log
+    recipe: Recipe,
+    bench: Bench,
+    run: tracking.Run,
+    settings: Settings,
+    runner: Runner,
+    log: Log,
+    stop: Stop | None = None,
 ) -> tuple[JobResult, dict[str, float]]:
     """Run a recipe once in an open MLflow run; return what it left and measured, which is logged to the run.
 
     Raises:
         ComponentFailedError: If the command fails.
+        JobStoppedError: If `stop` asked for its end.
         OutputFaultsError: If it leaves no model or no metrics.
     """
-    tracking.log(run.run_id, settings, params=recipe.params)
-    tracking.log_dataset(run.run_id, dataset_input(recipe.dataset), "training", settings)
-    result = runner.run(_job(recipe, bench, run, settings), log)
+    with ThreadPoolExecutor(1) as beside:
+        # What goes in is written down while it runs: a search makes many short runs.
+        noted = beside.submit(_note_inputs, recipe, run, settings)
+        result = runner.run(_job(recipe, bench, run, settings), log, stop)
+    noted.result()
     metrics = component.read_metrics(result.output_dir)
     component.model_folder(result.output_dir)
-    tracking.log(run.run_id, settings, metrics=metrics)
+    tracking.log(run.run_id, settings, metrics=metrics, tags=_trace_tags(result.trace))
+    for fault in result.trace.faults if result.trace else ():
+        log(f"{recipe.training.handle}.training: {fault}")
     return result, metrics
+
+
+def _note_inputs(recipe: Recipe, run: tracking.Run, settings: Settings) -> None:
+    tracking.log(run.run_id, settings, params=recipe.params)
+    tracking.log_dataset(run.run_id, dataset_input(recipe.dataset), "training", settings)
+
+
+def _trace_tags(trace: Trace | None) -> dict[str, str]:
+    """Return the trace as the run keeps it; an empty one covers what an earlier try of the same run left there."""
+    faults = "; ".join(trace.faults)[: models.MOST_TAG] if trace else ""
+    shown = json.dumps(trace.to_json(), sort_keys=True, ensure_ascii=False) if trace else ""
+    return {models.TRACE: shown, models.UNTRACEABLE: faults}
 
 
 def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Settings) -> None:
@@ -169,13 +209,16 @@ def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Setti
     model_hash = models.hash_of(folder)
     mlmodel.write(folder, run_id=run.run_id, key=recipe.key)
     tracking.upload(run.run_id, folder, models.MODEL, settings)
+    listing = output_dir.parent / FILES
+    if listing.exists():
+        tracking.upload(run.run_id, listing, models.LINEAGE, settings)
     tracking.log(run.run_id, settings, tags={"taxiway.kind": "training", "taxiway.model_hash": model_hash})
 
 
 def _train(
     recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner, log: Log
 ) -> tracking.Run:
-    bench = prepare(recipe, settings, runner)
+    bench = prepare(recipe, settings, runner, log)
     run = _open(recipe, bench.experiment_id, settings, provenance)
     log(f"training {recipe.training.handle} in {tracking.run_url(run, settings)}")
     status: tracking.Status = "FAILED"
@@ -183,6 +226,8 @@ def _train(
         result, _ = execute(recipe, bench, run, settings, runner, log)
         publish(recipe, run, result.output_dir, settings)
         remove(result.output_dir)
+        for left in (NOTES, FILES):
+            (result.output_dir.parent / left).unlink(missing_ok=True)
         status = "FINISHED"
     finally:
         tracking.finish(run.run_id, status, settings)
@@ -195,10 +240,12 @@ def _open(
     tags = run_tags(recipe, "training", provenance)
     wanted = {"taxiway.key": recipe.key, "taxiway.kind": "training", **who.identity(provenance)}
     found = tracking.find_runs(experiment_id, wanted, settings)
-    if not found:
+    # A run whose model was registered, marked, keeps its artifacts.
+    begun = [run for run in found if not _holds_result(run)]
+    if not begun:
         return tracking.create_run(experiment_id, f"train {recipe.dataset.tag}", tags, settings)
-    tracking.reopen(found[0].run_id, tags, settings)
-    return found[0]
+    tracking.reopen(begun[0].run_id, tags, settings)
+    return begun[0]
 
 
 def _job(recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings) -> Job:
@@ -216,17 +263,6 @@ def _job(recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings) ->
             uri=redact(settings.tracking_uri), run_id=run.run_id, experiment_id=run.experiment_id
         ),
     )
-
-
-def _source_models(recipe: Recipe, settings: Settings) -> Path | None:
-    if not recipe.source_models:
-        return None
-    folder = settings.home / "source_models" / recipe.key[:32]
-    if not folder.exists():
-        with fresh_folder(folder) as draft:
-            for name, number in recipe.source_models.items():
-                (draft / name).symlink_to(models.download(models.get(name, number, settings), settings))
-    return folder
 
 
 def dataset_input(dataset: DatasetVersion) -> tracking.DatasetInput:

@@ -16,16 +16,19 @@ from taxiway import provenance as who
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ArtifactChangedError, ModelNotFoundError, UntraceableError
 from taxiway.packaging import source
-from taxiway.packaging.package import CodePackage
+from taxiway.packaging.package import DIFF, FILES, CodePackage
 from taxiway.provenance import Provenance
 from taxiway.registry import mlmodel, tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, protect, write_atomically
+from taxiway.trace import Trace
 
-MODEL = "model"
+MODEL, LINEAGE = "model", "lineage"
 CHAMPION, PREVIOUS = "champion", "previous"
-UNTRACEABLE = "taxiway.untraceable"
+UNTRACEABLE, TRACE = "taxiway.untraceable", "taxiway.trace"
+MOST_TAG = 4_000
+"""Longest text of a tag, in characters: MLflow takes 5,000 bytes or more of a run's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,9 @@ class ModelVersion:
         params: Every parameter of the training.
         metrics: What training measured.
         model_hash: Content hash of the model's files.
+        seed: Seed of the training.
         source_models: Version of each source model, by handle.
+        libraries: Published libraries that its code was locked to, by name, with version and hash.
         untraceable: Which edges of its lineage are missing; with one, it can never be promoted.
         url: Its page in MLflow's UI.
     """
@@ -89,7 +94,9 @@ class ModelVersion:
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     model_hash: str
+    seed: int = 0
     source_models: Mapping[str, int] = field(default_factory=dict)
+    libraries: Mapping[str, Any] = field(default_factory=dict)
     untraceable: tuple[str, ...] = ()
     url: str = ""
 
@@ -123,19 +130,28 @@ def register_version(
 
     Raises:
         UntraceableError: If an edge of the lineage is missing; every missing one is named. Where the settings allow
-            it, code without a commit is registered all the same, marked, and can never be promoted.
+            it, code without a commit, a file that was read and is no input, and the like are registered all the same,
+            marked, and the version can never be promoted.
         TransportError: If MLflow does not answer.
     """
     handle = recipe.training.handle
-    faults, uncommitted = _missing_edges(recipe, inference, run), _uncommitted(recipe, inference)
-    if faults or (uncommitted and not settings.allow_untraceable):
-        raise UntraceableError((*faults, *uncommitted), f"a version of {handle}")
+    faults, doubts = _missing_edges(recipe, inference, run), _doubts(recipe, inference, run, settings)
+    if faults or (doubts and not settings.allow_untraceable):
+        raise UntraceableError((*faults, *doubts), f"a version of {handle}")
     key = digest([recipe.key, inference.digest])
     with exclusive(settings.home / "registry" / f"{handle}.lock"):
         found = tracking.find_versions(handle, {"taxiway.key": key}, settings)
         # Code that was committed since makes a version of its own: a mark is never taken off.
-        fit = [version for version in found if uncommitted or UNTRACEABLE not in version.tags]
-        return _read(fit[0] if fit else _create(recipe, inference, run, key, settings, provenance), settings)
+        fit = [version for version in found if doubts or UNTRACEABLE not in version.tags]
+        if fit:
+            return _read(fit[0], settings)
+        return _read(_create(recipe, inference, run, key, doubts, settings, provenance), settings)
+
+
+def trace_of(run: tracking.Run) -> Trace | None:
+    """Return what was seen of a run, or None if nobody watched it."""
+    text = run.tags.get(TRACE)
+    return Trace.from_json(json.loads(text)) if text else None
 
 
 def refuse_untraceable(version: ModelVersion) -> None:
@@ -177,8 +193,7 @@ def download(version: ModelVersion, settings: Settings) -> Path:
     Raises:
         ArtifactChangedError: If a file is not what was registered, here or in MLflow; nothing new is kept.
     """
-    folder = settings.home / "models" / version.handle / str(version.version)
-    listing = folder.with_name(f"{version.version}.files.json")
+    folder, listing = _place(version, settings)
     if not folder.exists():
         with fresh_folder(folder) as draft:
             fetched = tracking.download(version.run_id, MODEL, draft, settings)
@@ -189,9 +204,22 @@ def download(version: ModelVersion, settings: Settings) -> Path:
             protect(draft)
             write_atomically(listing, json.dumps(source.listing(draft)))
         os.chmod(folder, 0o555)  # noqa: S103 - readable by every component, writable by none
-    names = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else None
+    names = files_of(version, settings)
     _check(version, hash_of(folder, names), f"delete {folder}, once nothing serves it, to fetch it again")
     return folder
+
+
+def files_of(version: ModelVersion, settings: Settings) -> tuple[str, ...]:
+    """Return the files of a version that was downloaded, relative to its folder."""
+    folder, listing = _place(version, settings)
+    return (
+        tuple(json.loads(listing.read_text(encoding="utf-8"))) if listing.exists() else source.listing(folder)
+    )
+
+
+def _place(version: ModelVersion, settings: Settings) -> tuple[Path, Path]:
+    folder = settings.home / "models" / version.handle / str(version.version)
+    return folder, folder.with_name(f"{version.version}.files.json")
 
 
 def _check(version: ModelVersion, got: str, next_step: str) -> None:
@@ -229,8 +257,12 @@ def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) ->
     return tuple(faults)
 
 
+def _doubts(recipe: Recipe, inference: CodePackage, run: tracking.Run, settings: Settings) -> tuple[str, ...]:
+    """Return which edges nobody could walk back, although something is known of each."""
+    return (*_uncommitted(recipe, inference), *_unlike(recipe, run), *_doubtful_sources(recipe, settings))
+
+
 def _uncommitted(recipe: Recipe, inference: CodePackage) -> tuple[str, ...]:
-    """Return which code has no Git commit: nobody could walk back to its history."""
     packages = {"training": recipe.training, "inference": inference}
     return tuple(
         f"{kind} code has no Git commit; commit its project, package and register it again"
@@ -239,11 +271,32 @@ def _uncommitted(recipe: Recipe, inference: CodePackage) -> tuple[str, ...]:
     )
 
 
+def _unlike(recipe: Recipe, run: tracking.Run) -> tuple[str, ...]:
+    """Return what the run was seen to do beside its recipe."""
+    trace = trace_of(run)
+    if trace is None:
+        return ("nobody watched which code the training ran and what it read",)
+    if trace.source_hash == recipe.training.source_hash:
+        return trace.faults
+    ran, packaged = trace.source_hash[:12], recipe.training.source_hash[:12]
+    return (f"the code that ran has the hash {ran}, its package {packaged}", *trace.faults)
+
+
+def _doubtful_sources(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
+    found = [get(name, number, settings) for name, number in recipe.source_models.items()]
+    return tuple(
+        f"its source model {model.handle}/{model.version} is untraceable"
+        for model in found
+        if model.untraceable
+    )
+
+
 def _create(
     recipe: Recipe,
     inference: CodePackage,
     run: tracking.Run,
     key: str,
+    doubts: tuple[str, ...],
     settings: Settings,
     provenance: Provenance | None,
 ) -> Version:
@@ -259,10 +312,19 @@ def _create(
         "params": dict(recipe.params),
         "metrics": dict(run.metrics),
         "model_hash": run.tags["taxiway.model_hash"],
+        "seed": recipe.seed,
         "source_models": dict(recipe.source_models),
-        "untraceable": list(_uncommitted(recipe, inference)),
+        "libraries": dict(inference.manifest.get("libraries", {}))
+        | dict(training.manifest.get("libraries", {})),
+        "untraceable": list(doubts),
     }
-    tags = {"taxiway.lineage": json.dumps(lineage, sort_keys=True)} | _plain_tags(recipe, inference, key)
+    tags = {
+        "taxiway.lineage": json.dumps(lineage, sort_keys=True),
+        **_plain_tags(recipe, inference, key),
+        **{name: run.tags[name] for name in (TRACE,) if run.tags.get(name)},
+        **({UNTRACEABLE: "; ".join(doubts)[:MOST_TAG]} if doubts else {}),
+        **_differences((training, inference), settings),
+    }
     text = f"Trained on {recipe.dataset.tag} by {training.digest[:12]}, served by {inference.digest[:12]}"
     return tracking.create_version(
         training.handle, run.run_id, MODEL, tags | dict(who.tags(provenance)), text, settings
@@ -291,9 +353,21 @@ def _plain_tags(recipe: Recipe, inference: CodePackage, key: str) -> dict[str, s
         "mlflow.source.git.repoURL": training.url,
         "taxiway.training.commit": training.commit,
         "taxiway.inference.commit": inference.commit,
-        UNTRACEABLE: "; ".join(_uncommitted(recipe, inference)),
+        "taxiway.source_models": ", ".join(f"{name}@{at}" for name, at in recipe.source_models.items()),
     }
     return tags | {key: value for key, value in known.items() if value}
+
+
+def _differences(packages: Iterable[CodePackage], settings: Settings) -> dict[str, str]:
+    """Return where the difference between a dirty tree and its commit is kept, for each package made from one."""
+    tags = {}
+    for made in packages:
+        name = f"{made.handle}.{made.kind}"
+        for found in (
+            tracking.find_versions(name, {"taxiway.digest": made.digest}, settings) if made.is_dirty else ()
+        ):
+            tags[f"taxiway.{made.kind}.diff"] = f"runs:/{found.run_id}/{FILES}/{DIFF}"
+    return tags
 
 
 def _read(found: Version, settings: Settings) -> ModelVersion:

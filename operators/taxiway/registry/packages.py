@@ -5,20 +5,24 @@ manifest; the alias `current` is what a handle means today. Nothing runs that is
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from taxiway import provenance as who
+from taxiway.engine import Engine
 from taxiway.errors import PackageNotRegisteredError
-from taxiway.packaging.package import FILES, CodePackage, Materialised, home_of, unpack
+from taxiway.packaging import image as images
+from taxiway.packaging.image import Image
+from taxiway.packaging.package import FILES, CodePackage, Materialised, home_of, unpack, verified
 from taxiway.packaging.package import materialise as _materialise
 from taxiway.provenance import Provenance
-from taxiway.registry import tracking
+from taxiway.registry import libraries, tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, fresh_folder
+from taxiway.tools import digest, exclusive, fresh_folder
 
+Log = Callable[[str], None]
 CURRENT = "current"
 
 
@@ -58,13 +62,72 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
         ArtifactChangedError: If what MLflow holds is not what was registered; nothing of it is kept.
         ToolFailedError: If its environment or Bento cannot be made.
     """
+    fetch(made, settings)
+    return _materialise(made, settings)
+
+
+def fetch(made: CodePackage, settings: Settings) -> None:
+    """Bring a package's files from the registry if they are not on this host; see `materialise`."""
     folder = home_of(made.digest, settings)
     if not folder.exists():
         found = _find(made.handle, made.kind, settings, made.digest)
         with fresh_folder(folder) as draft:
             tracking.download(found.run_id, FILES, draft, settings)
             unpack(made, draft)
-    return _materialise(made, settings)
+        if made.manifest.get("libraries"):
+            libraries.bring(settings)
+
+
+def image(made: CodePackage, engine: Engine, settings: Settings, log: Log) -> Image:
+    """Return the image of a package on an engine: the one that is recorded with the package, or built and recorded.
+
+    Without a registry of images each engine builds its own, and its id is recorded for that engine; with one, the
+    first builds and pushes it, and all others pull it by its digest.
+
+    Raises:
+        PackageNotRegisteredError: If the package is not registered.
+        ArtifactChangedError: If the engine has another image under the package's name than the recorded one.
+        ToolFailedError: If it cannot be built, pushed or pulled.
+        TransportError: If MLflow or the engine does not answer.
+    """
+    registry = settings.containers.registry
+    key = f"taxiway.image.{digest(registry)[:12] if registry else engine.key}"
+    with exclusive(settings.home / "images" / f"{made.digest[:32]}.lock"):
+        found = _find(made.handle, made.kind, settings, made.digest)
+        present = _present(made, found.tags.get(key), engine, log)
+        if present is None:
+            present = _build(made, engine, settings, log)
+            if registry:
+                target = f"{registry}/{images.tag_of(made)}"
+                pinned = f"{registry}/{images.repository_of(made)}@{engine.push(present.name, target)}"
+                present = replace(present, name=pinned)
+            recorded = {key: present.name if registry else present.id}
+            tracking.tag_version(f"{made.handle}.{made.kind}", found.number, recorded, settings)
+    return present
+
+
+def _present(made: CodePackage, recorded: str | None, engine: Engine, log: Log) -> Image | None:
+    """Return the recorded image if the engine has it or can pull it; None if it must be built."""
+    if recorded is None:
+        return None
+    if "@" in recorded:
+        if engine.image_id(recorded) is None:
+            log(f"pulling {recorded}")
+            engine.pull(recorded)
+        pulled = engine.image_id(recorded)
+        return Image(name=recorded, id=pulled) if pulled else None
+    found = engine.image_id(images.tag_of(made))
+    if found is None:
+        return None
+    expected = Image(name=images.tag_of(made), id=recorded)
+    images.check(made, expected, found)
+    return expected
+
+
+def _build(made: CodePackage, engine: Engine, settings: Settings, log: Log) -> Image:
+    fetch(made, settings)
+    source_dir, locked = verified(made, settings)
+    return images.build(made, source_dir, locked, engine, settings, log)
 
 
 def _find(handle: str, kind: str, settings: Settings, digest: str | None) -> Version:
@@ -103,6 +166,7 @@ def _create(name: str, made: CodePackage, settings: Settings, provenance: Proven
     tracking.ensure_registered_model(name, described, settings)
     experiment = tracking.ensure_experiment(made.handle, settings)
     tags = described | _source_tags(made) | dict(who.tags(provenance))
+    tags |= libraries.package_tags(made.manifest.get("libraries", {}))
     as_run = {"taxiway.kind": "package", "taxiway.package.kind": made.kind, "taxiway.digest": made.digest}
     # What a registration that was killed left is finished, not left beside a second one.
     begun = tracking.find_runs(experiment, as_run, settings)

@@ -6,29 +6,43 @@ Everything else, and a server that wants credentials or certificates of its own,
 Source: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taxiway.errors import InvalidSpecError, TransportError
 from taxiway.settings import Settings
 from taxiway.tools import redact
 
+if TYPE_CHECKING:
+    import ssl
+
 PAGE = 200
 TIMEOUT_S = 30.0
+NEWEST_FIRST = "creation_timestamp DESC"
 # MLflow answers an unknown version with the first, an unknown alias with the second.
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One version of a registered model, as it was when it was read."""
+    """One version of a registered model, as it was when it was read; made at `created_at_s` since the epoch."""
 
     name: str
     number: int
     run_id: str
     source: str
     tags: Mapping[str, str]
+    created_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some versions of all names, the newest first, and what asks for the next page; "" after the last."""
+
+    versions: tuple[Version, ...]
+    token: str
 
 
 def version(name: str, which: int | str, settings: Settings) -> Version | None:
@@ -51,6 +65,33 @@ def find_versions(name: str, tags: Mapping[str, str], settings: Settings) -> tup
         TransportError: If MLflow does not answer, or not in its own form.
     """
     params = {"filter": query(name, tags), "max_results": str(PAGE), "order_by": "version_number DESC"}
+    found = _get("model-versions/search", params, settings) or {}
+    return tuple(_version(item) for item in found.get("model_versions", []))
+
+
+def newest(settings: Settings, *, token: str = "", limit: int = PAGE) -> Page:
+    """Return a page of the versions of all names, the newest first.
+
+    Raises:
+        TransportError: If MLflow does not answer, or not in its own form.
+    """
+    params = {"max_results": str(limit), "order_by": NEWEST_FIRST} | ({"page_token": token} if token else {})
+    found = _get("model-versions/search", params, settings) or {}
+    versions = tuple(_version(item) for item in found.get("model_versions", []))
+    return Page(versions=versions, token=found.get("next_page_token", ""))
+
+
+def find_tagged(tags: Mapping[str, str], settings: Settings) -> tuple[Version, ...]:
+    """Return the versions of any name that carry all the tags, the newest first, up to `PAGE`.
+
+    Raises:
+        TransportError: If MLflow does not answer, or not in its own form.
+    """
+    params = {
+        "filter": " and ".join(tag_terms(tags)),
+        "max_results": str(PAGE),
+        "order_by": NEWEST_FIRST,
+    }
     found = _get("model-versions/search", params, settings) or {}
     return tuple(_version(item) for item in found.get("model_versions", []))
 
@@ -82,7 +123,9 @@ def _get(path: str, params: Mapping[str, str], settings: Settings) -> dict[str, 
 
     base = settings.tracking_uri.rstrip("/")
     try:
-        answer = httpx.get(f"{base}/api/2.0/mlflow/{path}", params=dict(params), timeout=TIMEOUT_S)
+        answer = httpx.get(
+            f"{base}/api/2.0/mlflow/{path}", params=dict(params), timeout=TIMEOUT_S, verify=_certificates()
+        )
         document: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as exc:
         raise TransportError(f"MLflow at {redact(base)}", redact(f"{type(exc).__name__}: {exc}")) from exc
@@ -95,6 +138,14 @@ def _get(path: str, params: Mapping[str, str], settings: Settings) -> dict[str, 
     )
 
 
+@functools.lru_cache(maxsize=1)
+def _certificates() -> "ssl.SSLContext":
+    """Return whom to trust, read once: reading it takes longer than most answers."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
 def _version(found: Mapping[str, Any]) -> Version:
     return Version(
         name=found["name"],
@@ -102,4 +153,5 @@ def _version(found: Mapping[str, Any]) -> Version:
         run_id=found.get("run_id", ""),
         source=found.get("source", ""),
         tags={tag["key"]: tag.get("value", "") for tag in found.get("tags", [])},
+        created_at_s=float(found.get("creation_timestamp", 0)) / 1000,
     )

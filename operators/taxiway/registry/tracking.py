@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from taxiway.errors import TransportError
 from taxiway.registry import reading
-from taxiway.registry.reading import PAGE, Version
+from taxiway.registry.reading import PAGE, Page, Version
 from taxiway.settings import Settings
 from taxiway.tools import redact
 
@@ -118,6 +118,13 @@ def log(
         )
 
 
+def metric_history(run_id: str, name: str, settings: Settings) -> tuple[tuple[int, float], ...]:
+    """Return every value that a run logged of a metric, `(step, value)`, in the order of the steps."""
+    with _answers(settings) as client:
+        found = client.get_metric_history(run_id, name)
+        return tuple(sorted((each.step, each.value) for each in found))
+
+
 def log_dataset(run_id: str, dataset: DatasetInput, context: str, settings: Settings) -> None:
     """Record a dataset as an input of a run."""
     with _answers(settings) as client:
@@ -138,12 +145,15 @@ def log_dataset(run_id: str, dataset: DatasetInput, context: str, settings: Sett
             client.log_inputs(run_id, inputs)
 
 
-def upload(run_id: str, folder: Path, path: str, settings: Settings) -> None:
-    """Make the artifacts below `path` of a run equal to a folder: what an earlier try left there is deleted first."""
+def upload(run_id: str, source: Path, path: str, settings: Settings) -> None:
+    """Make the artifacts below `path` of a run equal to a folder, or to one file: what was there is deleted first."""
     with _answers(settings) as client:
         if client.list_artifacts(run_id, path):
             _delete_artifacts(client.get_run(run_id).info.artifact_uri, path, settings)
-        client.log_artifacts(run_id, str(folder), path)
+        if source.is_dir():
+            client.log_artifacts(run_id, str(source), path)
+        else:
+            client.log_artifact(run_id, str(source), path)
 
 
 def _delete_artifacts(base: str, path: str, settings: Settings) -> None:
@@ -191,6 +201,28 @@ def find_versions(name: str, tags: Mapping[str, str], settings: Settings) -> tup
         query = reading.query(name, tags)
         found = client.search_model_versions(query, max_results=PAGE, order_by=["version_number DESC"])
         return tuple(_version(item) for item in found)
+
+
+def find_tagged(tags: Mapping[str, str], settings: Settings) -> tuple[Version, ...]:
+    """Return the versions of any name that carry all the tags, the newest first, up to `PAGE`."""
+    if not settings.tracking_needs_client:
+        return reading.find_tagged(tags, settings)
+    with _answers(settings) as client:
+        found = client.search_model_versions(
+            " and ".join(reading.tag_terms(tags)), max_results=PAGE, order_by=[reading.NEWEST_FIRST]
+        )
+        return tuple(_version(item) for item in found)
+
+
+def newest_versions(settings: Settings, *, token: str = "", limit: int = PAGE) -> Page:
+    """Return a page of the versions of all names, the newest first."""
+    if not settings.tracking_needs_client:
+        return reading.newest(settings, token=token, limit=limit)
+    with _answers(settings) as client:
+        found = client.search_model_versions(
+            max_results=limit, order_by=[reading.NEWEST_FIRST], page_token=token or None
+        )
+        return Page(versions=tuple(_version(item) for item in found), token=found.token or "")
 
 
 def version(name: str, which: int | str, settings: Settings) -> Version | None:
@@ -291,4 +323,5 @@ def _version(found: Any) -> Version:
         run_id=found.run_id,
         source=found.source,
         tags=dict(found.tags),
+        created_at_s=found.creation_timestamp / 1000,
     )

@@ -1,34 +1,247 @@
 """Notes which files a component opens, from inside its process; `runners/watch.py` reads the notes.
 
-Python imports a module of this name when it starts. Nothing but the standard library's `os` and `sys` is used, for any
-version of Python; a `sitecustomize` of the environment's own is run as well. The hook lasts as long as its process and
-goes along with a fork; a child of Python finds this module by `PYTHONPATH`.
+Python imports a module of this name when it starts; one that the environment has of its own is run as well. Nothing
+but the standard library is used here, of any version of Python. The hook cannot be taken away again, goes along with
+a fork, and reaches children of Python by `PYTHONPATH`.
 """
 
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119, PTH120 - each import slows every start
+
+from __future__ import annotations
+
 import os
+import stat
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 LOG, SINCE = "TAXIWAY_WATCH_LOG", "TAXIWAY_WATCH_SINCE"
-MOST_DECLARED = MOST_OTHERS = 20_000
-_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib would be one more import at each start
-# Code and configuration of the machine, and what the kernel shows of it.
-_SYSTEM = ("/etc/", "/usr/", "/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/proc/", "/sys/", "/run/", "/var/cache/")
-_ROOTS = ("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", "TAXIWAY_OUTPUT_DIR")
-_LINK, _FILE, _KINDS = 0o120000, 0o100000, 0o170000
+MOST_NOTES = 20_000
+# Code and configuration of the machine, and what the kernel shows of itself.
+SYSTEM = (
+    *("/bin", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/cache"),
+    *("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/tty", "/dev/pts"),
+)
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where others' files are told from the run's own by their age
+DECLARED = (
+    *("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", "TAXIWAY_SECRETS_DIR"),
+    "TAXIWAY_OUTPUT_DIR",
+)
+_OUTSIDE = ("-I", "-E", "-S")
 
 
-def _note(kind, text):  # type: ignore[no-untyped-def]
-    """Append one line; what could not be noted does not happen, so that no note is ever missing."""
-    log = os.environ.get(LOG)
-    if log is None or (kind, text) in _seen(log):
-        return
-    known = _seen(log)
-    if kind in _full(known, kind, text):
-        return
-    known.add((kind, text))
-    _append(log, kind, text)
+class Watch:
+    """Writes one line for each file that was read or made, each program that was started, each host that was asked for.
+
+    Where the environment names another log later, as a process does that forks several jobs, notes go there.
+    """
+
+    def __init__(self) -> None:
+        self._noted: dict[tuple[str, bool], set[tuple[str, str]]] = {}
+        self._declared = _declared()
+        self._quiet = _folders([*_interpreter(), *SYSTEM])
+        self._temporary = _folders([*TEMPORARY, os.environ.get("TMPDIR", "")])
+        self._real: dict[str, str] = {}
+
+    def hook(self, event: str, args: tuple[Any, ...]) -> None:
+        """Take part in whatever Python audits; only a note that cannot be written stops what is watched."""
+        act = _ACTS.get(event)
+        if act is None:
+            return
+        try:
+            act(self, *args)
+        except (TypeError, ValueError, AttributeError, IndexError):
+            return
+
+    def start(self) -> None:
+        self._note("start", f"{os.getpid()} {os.getppid()}")
+
+    def began(self, *_: Any) -> None:
+        """A process that was forked begins a job: its environment and its folder are that job's by now."""
+        self._declared = _declared()
+        self.start()
+
+    def opened(self, path: Any, _mode: Any, flags: int, *_: Any) -> None:
+        name = _text(path)
+        if name is None or name == os.environ.get(LOG):
+            return
+        found, mode = self._found(name), flags & os.O_ACCMODE
+        if found is None:
+            if flags & os.O_CREAT and not os.path.lexists(name):
+                self._made(name)
+        elif mode != os.O_RDONLY and (flags & os.O_TRUNC or not found.st_size):
+            self._made(name)
+        elif mode != os.O_WRONLY:
+            self._read(name, found)
+
+    def loaded(self, path: Any, *_: Any) -> None:
+        name = _text(path)
+        found = self._found(name) if name and os.sep in name else None
+        if name and found:
+            self._read(name, found)
+
+    def imported(self, _name: Any, path: Any, *_: Any) -> None:
+        self.loaded(path)
+
+    def moved(self, before: Any, after: Any, *_: Any) -> None:
+        """What gets another name is read under its old one; under the new one it is the run's own."""
+        old, new = _text(before) or "", _text(after) or ""
+        self.connected(old)
+        if os.path.lexists(old) and not os.path.isdir(new):
+            self._made(new)
+
+    def connected(self, path: Any, *_: Any) -> None:
+        name = _text(path)
+        if name:
+            self.loaded(os.path.abspath(name))
+
+    def folder_made(self, path: Any, *_: Any) -> None:
+        name = _text(path)
+        if name and not os.path.lexists(name):
+            self._made(name)
+
+    def ran(self, program: Any, args: Any, _folder: Any, environment: Any) -> None:
+        words = [args] if isinstance(args, (str, bytes)) else list(args or ())
+        named = os.path.basename(_text(program or words[0]) or "")
+        if not named.startswith("python"):
+            self._note("ran", named)
+        elif _leaves(words[1:], environment):
+            self._note("ran", f"{named}, unwatched")
+
+    def executed(self, program: Any, args: Any, environment: Any) -> None:
+        self.ran(program, args, None, environment)
+
+    def shell(self, _command: Any) -> None:
+        self._note("ran", "sh")
+
+    def asked(self, host: Any, port: Any, *_: Any) -> None:
+        if host:
+            self._note("asked", f"{_text(host)}:{port}")
+
+    def _found(self, name: str) -> os.stat_result | None:
+        try:
+            found = os.stat(name)
+        except OSError:
+            return None
+        return found if stat.S_ISREG(found.st_mode) else None
+
+    def _read(self, name: str, found: os.stat_result) -> None:
+        path = self._resolved(name)
+        is_declared = path.startswith(self._declared)
+        if path.startswith(self._quiet) and not is_declared:
+            return
+        is_young = found.st_ctime >= float(os.environ.get(SINCE, "inf"))
+        is_ours = is_young and not is_declared and path.startswith(self._temporary)
+        self._note("temporary" if is_ours else "read", path)
+
+    def _made(self, name: str) -> None:
+        path = self._resolved(name)
+        if not path.startswith(self._quiet):
+            self._note("made", path)
+
+    def _resolved(self, name: str) -> str:
+        whole = os.path.abspath(name)
+        if whole.startswith(self._quiet):
+            return whole
+        folder, file = os.path.split(whole)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        path = os.path.join(self._real[folder], file)
+        return os.path.realpath(path) if os.path.islink(path) else path
+
+    def _note(self, kind: str, text: str) -> None:
+        log = os.environ.get(LOG)
+        if log is None:
+            return
+        # What is declared is counted apart: the many files of a dataset must not hide another one.
+        noted = self._noted.setdefault((log, text.startswith(self._declared)), set())
+        if (kind, text) in noted or len(noted) > MOST_NOTES:
+            return
+        if len(noted) == MOST_NOTES:
+            kind = "full"
+        noted.add((kind, text))
+        _append(log, kind + "\t" + text)
 
 
-def _seen(log):  # type: ignore[no-untyped-def]
-    # By log, so that a process that forks several jobs notes for each of them.
-    return _known.setdefault(log, set())
+_ACTS: dict[str, Callable[..., None]] = {
+    "open": Watch.opened,
+    "import": Watch.imported,
+    "ctypes.dlopen": Watch.loaded,
+    "sqlite3.connect": Watch.connected,
+    "os.rename": Watch.moved,
+    "os.link": Watch.moved,
+    "os.mkdir": Watch.folder_made,
+    "subprocess.Popen": Watch.ran,
+    "os.exec": Watch.executed,
+    "os.posix_spawn": Watch.executed,
+    "os.system": Watch.shell,
+    "socket.getaddrinfo": Watch.asked,
+    "taxiway.job": Watch.began,
+}
+
+
+def _append(log: str, line: str) -> None:
+    """Write a line in one call, so that the lines of several processes never mix, and a kill leaves whole ones."""
+    data = line.replace("\\", "\\\\").replace("\n", "\\n").encode("utf-8", "surrogateescape") + b"\n"
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, data)
+    finally:
+        os.close(file)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, int) or value is None:
+        return None
+    return os.fsdecode(value)
+
+
+def _folders(paths: list[str]) -> tuple[str, ...]:
+    """Return what the names of files below these begin with, of the folders and of what they link to."""
+    given = {path for path in paths if path}
+    whole = {os.path.abspath(path) for path in given} | {os.path.realpath(path) for path in given}
+    return tuple(sorted(path if os.path.isfile(path) else path.rstrip(os.sep) + os.sep for path in whole))
+
+
+def _declared() -> tuple[str, ...]:
+    return _folders([os.environ.get(name, "") for name in DECLARED] + [os.getcwd()])
+
+
+def _interpreter() -> list[str]:
+    """Return where code of the environment and of Python lies: the lock and the Python of the package cover it."""
+    found = [os.path.dirname(os.__file__)] + ([sys.prefix] if sys.prefix != sys.base_prefix else [])
+    places = ("lib", "lib64", "bin", "share", "include", "etc", "ssl")
+    return [*found, *(os.path.join(sys.base_prefix, place) for place in places)]
+
+
+def _leaves(words: list[Any], environment: Any) -> bool:
+    """Tell whether a child of Python would start without this module."""
+    options = [word for word in words if str(word).startswith("-")]
+    if any(option in options for option in _OUTSIDE):
+        return True
+    return environment is not None and LOG not in {_text(name) for name in environment}
+
+
+def _chain() -> None:
+    """Run the `sitecustomize` that would have run without this one."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or ".") != os.path.realpath(here)]
+    ours = sys.modules.pop(__name__, None)
+    try:
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401
+    except ImportError as error:
+        if error.name != "sitecustomize":
+            raise
+        if ours is not None:
+            sys.modules["sitecustomize"] = ours
+
+
+if __name__ == "sitecustomize":
+    if os.environ.get(LOG):
+        _watch = Watch()
+        _watch.start()
+        sys.addaudithook(_watch.hook)
+    _chain()

@@ -1,0 +1,246 @@
+"""Fills the index: reads model versions and packages from MLflow, datasets from Git, endpoints from the controller.
+
+A refresh reads what is newer than what is known; a rebuild reads everything into a new file, which then takes the
+place of the old one in one step.
+"""
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from taxiway.datasets import repository
+from taxiway.datasets.facts import facts_file, read_facts
+from taxiway.errors import AuthenticationError, TransportError
+from taxiway.lineage.graph import Edge, Node, code_id, kind_of, model_id
+from taxiway.lineage.index import Index, path_of
+from taxiway.registry import tracking
+from taxiway.registry.models import TRACE, UNTRACEABLE
+from taxiway.registry.reading import Version
+from taxiway.settings import Settings
+from taxiway.tools import exclusive
+from taxiway_serving.client import Controller
+
+FIRST_PAGE, PAGE = 10, 1000
+# Versions that are made at once may be seen in another order than their times say.
+SLACK_S = 60.0
+TIMEOUT_S = 5.0
+AIRFLOW = "taxiway.airflow."
+
+
+def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]:
+    """Read what is new into an index, and return what could not be read, in words.
+
+    The sources are asked at the same time: what takes long is waiting for their answers.
+
+    Args:
+        index: Which index.
+        settings: Where the sources are.
+        what: Name of a model version that is read as it is now, although it may be known: it may have been deleted.
+
+    Raises:
+        TransportError: If MLflow does not answer.
+    """
+    newest = float(index.state("versions") or 0.0)
+    with ThreadPoolExecutor(3) as pool:
+        read = pool.submit(lambda: list(_newer(newest - SLACK_S, settings, is_first=not newest)))
+        asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, settings)
+        datasets = _datasets(index, settings)
+        versions, (endpoints, unread) = read.result(), asked.result()
+        subject = again.result()
+    with index.kept():
+        _keep(index, [*versions, *([subject] if subject else [])], datasets, endpoints)
+        if subject is None and kind_of(what) == "model":
+            index.drop(what)
+        index.keep_state("versions", max([newest, *(version.created_at_s for version in versions)]))
+    known = index.state("endpoints")
+    when = f"known at {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(known))}" if known else "unknown"
+    return tuple(f"what is served now could not be asked, it is {when}: {reason}" for reason in unread)
+
+
+def _keep(
+    index: Index,
+    versions: Iterable[Version],
+    datasets: Iterable[tuple[Node, list[Edge]]],
+    endpoints: Iterable[Mapping[str, Any]] | None,
+) -> None:
+    for version in versions:
+        index.put(*_told(version))
+        index.put_missing(_named(version))
+    for node, edges in datasets:
+        index.put([node], edges)
+    if endpoints is not None:
+        index.drop_kind("endpoint")
+        for endpoint in endpoints:
+            index.put(*_endpoint(endpoint))
+        index.keep_state("endpoints", time.time())
+
+
+def _again(what: str, settings: Settings) -> Version | None:
+    if kind_of(what) != "model":
+        return None
+    handle, _, number = what.partition("/")
+    return tracking.version(handle, int(number), settings)
+
+
+def rebuild(settings: Settings) -> tuple[int, int]:
+    """Make the index anew from MLflow, DVC and the controller; return how many nodes and edges it holds.
+
+    Raises:
+        TransportError: If MLflow does not answer; the old index stays.
+    """
+    path = path_of(settings)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with exclusive(path.with_suffix(".lock")):
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink()
+        try:
+            with contextlib.closing(Index(draft)) as index:
+                refresh(index, settings)
+                size = index.size()
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return size
+
+
+def _newer(since_s: float, settings: Settings, *, is_first: bool) -> Iterator[Version]:
+    page = tracking.newest_versions(settings, limit=PAGE if is_first else FIRST_PAGE)
+    while True:
+        for version in page.versions:
+            if version.created_at_s < since_s:
+                return
+            yield version
+        if not page.token:
+            return
+        page = tracking.newest_versions(settings, token=page.token, limit=PAGE)
+
+
+def _told(version: Version) -> tuple[list[Node], list[Edge]]:
+    """Return what a version of MLflow's says: a model with its edges, a package, or nothing."""
+    if "taxiway.lineage" in version.tags:
+        return _model(version, json.loads(version.tags["taxiway.lineage"]))
+    if "taxiway.package" in version.tags:
+        return [_package(version, json.loads(version.tags["taxiway.package"]))], []
+    return [], []
+
+
+def _model(version: Version, lineage: Mapping[str, Any]) -> tuple[list[Node], list[Edge]]:
+    handle, tags, name = version.name, version.tags, model_id(version.name, version.number)
+    kept = ("params", "metrics", "model_hash", "untraceable", "key")
+    facts: dict[str, Any] = {key: lineage[key] for key in kept if key in lineage}
+    facts |= {"run_id": version.run_id, "seed": tags.get("taxiway.seed", "")}
+    facts |= {"locks": {kind: tags.get(f"taxiway.{kind}.lock", "") for kind in ("training", "inference")}}
+    facts |= {"task": {key.removeprefix(AIRFLOW): tags[key] for key in tags if key.startswith(AIRFLOW)}}
+    facts |= {"trace": json.loads(tags[TRACE]) if tags.get(TRACE) else None}
+    if UNTRACEABLE in tags and not facts.get("untraceable"):
+        facts["untraceable"] = [tags[UNTRACEABLE]]
+    run_facts = {"handle": handle, "experiment": handle, **facts["task"]}
+    nodes = [
+        Node(id=name, kind="model", at_s=version.created_at_s, facts=facts),
+        Node(id=version.run_id, kind="run", at_s=version.created_at_s, facts=run_facts),
+    ]
+    parents: list[tuple[Any, str]] = [
+        ("trained_on", lineage["dataset"]["tag"]),
+        ("made_by", code_id(handle, "training", lineage["training_digest"])),
+        ("served_with", code_id(handle, "inference", lineage["inference_digest"])),
+        ("ran_as", version.run_id),
+        *(("uses", model_id(source, number)) for source, number in lineage["source_models"].items()),
+    ]
+    return nodes, [Edge(child=name, kind=kind, parent=parent) for kind, parent in parents]
+
+
+def _named(version: Version) -> list[Node]:
+    """Return what a model version says of other things, for where nothing else does."""
+    if "taxiway.lineage" not in version.tags:
+        return []
+    dataset = json.loads(version.tags["taxiway.lineage"])["dataset"]
+    return [Node(id=dataset["tag"], kind="data", facts=dataset)]
+
+
+def _package(version: Version, package: Mapping[str, Any]) -> Node:
+    kept = ("commit", "is_dirty", "url", "source_hash", "lock_hash", "python")
+    facts = {key: package.get(key) for key in kept} | {"version": version.number, "run_id": version.run_id}
+    facts["command"] = package.get("manifest", {}).get("command")
+    name = code_id(package["handle"], package["kind"], package["digest"])
+    return Node(id=name, kind="code", at_s=version.created_at_s, facts=facts)
+
+
+def _datasets(index: Index, settings: Settings) -> list[tuple[Node, list[Edge]]]:
+    """Return the dataset versions that the index does not know yet, with what they were made of."""
+    root = settings.data_repository
+    if not (root / ".git").exists():
+        return []
+    found = {
+        f"{name}@v{number}": (name, tagged)
+        for name, versions in repository.all_tagged(root).items()
+        for number, tagged in versions.items()
+    }
+    fresh = {tag: given for tag, given in found.items() if not _is_known(index.node(tag), given[1].commit)}
+    places = {tag: f"{tagged.commit}:{facts_file(name)}" for tag, (name, tagged) in fresh.items()}
+    texts = repository.read(root, places.values()) if places else {}
+    return [
+        _dataset(tag, tagged, repository.output(root, name, tagged), texts.get(places[tag], ""))
+        for tag, (name, tagged) in fresh.items()
+    ]
+
+
+def _is_known(node: Node | None, commit: str) -> bool:
+    return node is not None and node.at_s > 0 and node.facts.get("commit") == commit
+
+
+def _dataset(
+    tag: str, tagged: repository.Tagged, data: repository.Output, text: str
+) -> tuple[Node, list[Edge]]:
+    said = read_facts(tag, data.hash, text, ())
+    made_at = datetime.fromisoformat(said.made_at).timestamp() if said.made_at else 1.0
+    facts = {"commit": tagged.commit, **asdict(data), "made_by": dict(said.made_by)}
+    origin = said.origin
+    edges = [
+        Edge(child=tag, kind="prepared_from", parent=parent) for parent in (origin.parents if origin else ())
+    ]
+    if origin and origin.details.get("code"):
+        code = code_id(origin.details["handle"], "transform", origin.details["code"])
+        edges.append(Edge(child=tag, kind="prepared_by", parent=code))
+    return Node(id=tag, kind="data", at_s=made_at, facts=facts), edges
+
+
+def _endpoints(settings: Settings) -> tuple[list[dict[str, Any]] | None, tuple[str, ...]]:
+    """Return what the controller says of its endpoints, or None and why it says nothing."""
+    try:
+        return controller_of(settings).endpoints(), ()
+    except (TransportError, AuthenticationError) as error:
+        return None, (str(error),)
+
+
+def controller_of(settings: Settings) -> Controller:
+    """Return a client of the controller that does not wait for long."""
+    return Controller(
+        settings.controller_url, settings.controller_token or "", timeout_s=TIMEOUT_S, actor="lineage"
+    )
+
+
+def _endpoint(endpoint: Mapping[str, Any]) -> tuple[list[Node], list[Edge]]:
+    handle = endpoint["handle"]
+    facts = {key: endpoint[key] for key in ("url", "stable", "previous", "phase")}
+    return [Node(id=handle, kind="endpoint", facts=facts)], _served(handle, endpoint)
+
+
+def _served(handle: str, endpoint: Mapping[str, Any]) -> list[Edge]:
+    split = endpoint["split"]["observed"] or endpoint["split"]["desired"] or {}
+    running = {number: seen for number, seen in endpoint["variants"].items() if seen["wish"] != "stopped"}
+    return [
+        Edge(
+            child=handle,
+            kind="served_by",
+            parent=model_id(handle, number),
+            facts={"weight_pct": split.get(number, 0.0), "phase": seen["phase"]},
+        )
+        for number, seen in running.items()
+    ]

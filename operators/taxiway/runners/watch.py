@@ -1,0 +1,196 @@
+"""Watches what a component reads: tells its process where to note it, reads the notes, and tells inputs from the rest.
+
+The notes are taken inside the process by `watched/sitecustomize.py`, for Python alone. What was not seen is said.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxiway.packaging import source
+from taxiway.runners.watched.sitecustomize import LOG, SINCE
+from taxiway.tools import write_atomically
+from taxiway.trace import MOST_NAMED, ReadFile, Trace
+
+HOOK = Path(__file__).with_name("watched")
+NOTES, FILES = "notes.tsv", "files.json"
+MOST_BYTES = 64 * 1024 * 1024
+MOST_HASHED_BYTES = 64 * 1024 * 1024
+MOST_LISTED, MOST_CHANGED, MOST_HOSTS, LONGEST_PATH = 10_000, 10, 10, 150
+UNDECLARED = "undeclared"
+KINDS = ("start", "read", "made", "temporary", "ran", "asked", "full")
+_ESCAPED = re.compile(r"\\\\|\\n")
+# What programs remember or are told by their user, below the home folder; nothing of it is data. Caches of downloaded
+# models and data sets (huggingface, torch, keras) are not among them, on purpose.
+CACHES = (
+    *(
+        ".cache/matplotlib",
+        ".cache/fontconfig",
+        ".cache/numba",
+        ".cache/mesa_shader_cache",
+        ".cache/pip",
+        ".cache/uv",
+    ),
+    *(".config", ".fontconfig", ".fonts.conf", ".local/share/fonts", ".matplotlib", ".numba", ".triton"),
+    *(".gitconfig", ".netrc", ".databrickscfg", ".pypirc"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What the hook noted.
+
+    Attributes:
+        parents: Process id of the parent of each Python that was watched.
+        read: Files that were read, in order, each once; what the run had made before is left out.
+        temporary: How many temporary files of the run's own were read.
+        programs: Programs that were started and are not watched.
+        hosts: Hosts that were asked for.
+        is_complete: Whether nothing was left out for its length.
+    """
+
+    parents: tuple[int, ...]
+    read: tuple[str, ...]
+    temporary: int
+    programs: tuple[str, ...]
+    hosts: tuple[str, ...]
+    is_complete: bool
+
+
+def environment(folder: Path, since_s: float, python_path: str = "") -> dict[str, str]:
+    """Return the variables under which a component's processes note what they read.
+
+    Args:
+        folder: The job's; the notes are kept in it.
+        since_s: When the job began, in seconds since the epoch: temporary files that are younger are its own.
+        python_path: `PYTHONPATH` that it would have had.
+    """
+    path = os.pathsep.join(filter(None, (str(HOOK), python_path)))
+    return {"PYTHONPATH": path, LOG: str(folder / NOTES), SINCE: f"{since_s:.6f}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """The source of a job at one moment: the hash of the whole, and of each of its files."""
+
+    hash: str
+    files: Mapping[str, str]
+
+
+def code(folder: Path) -> Code:
+    """Return what the source in a folder is now."""
+    names = source.listing(folder)
+    files = {name: source.content_hash(folder, [name]) for name in names}
+    return Code(hash=source.content_hash(folder, names), files=files)
+
+
+def trace(
+    folder: Path,
+    inputs: Mapping[str, Path | None],
+    *,
+    started: Code,
+    ended: Code,
+    guardian: int,
+    home: Path | None,
+) -> Trace:
+    """Return what was seen of a job that has ended, and keep the list of its files beside its output.
+
+    Args:
+        folder: The job's folder: what lies there is its own.
+        inputs: The folder of each declared input, by the kind of its files.
+        started: Its source just before the start.
+        ended: Its source after the end.
+        guardian: Process id of what started the component: tells whether the component itself was watched.
+        home: Home folder of the user, whose caches are no inputs.
+    """
+    notes = _notes(folder / NOTES)
+    kinds = {path: _kind(Path(path), folder.resolve(), inputs, home) for path in notes.read}
+    undeclared = [path for path, kind in kinds.items() if kind == UNDECLARED]
+    listed = dict(list(kinds.items())[:MOST_LISTED])
+    write_atomically(folder / FILES, json.dumps({"count": len(kinds), "files": listed}, indent=1))
+    is_watched = guardian in notes.parents
+    changed = [name for name, found in started.files.items() if ended.files.get(name) != found]
+    return Trace(
+        source_hash=started.hash,
+        changed=tuple(changed[:MOST_CHANGED]),
+        method="audit hook" if is_watched else "none",
+        read=dict(Counter(kind for kind in kinds.values() if kind != UNDECLARED)),
+        undeclared=tuple(_read_file(Path(path)) for path in undeclared[:MOST_NAMED]),
+        undeclared_count=len(undeclared),
+        unseen=tuple(_unseen(notes, is_watched=is_watched)),
+        hosts=notes.hosts[:MOST_HOSTS],
+    )
+
+
+def _kind(path: Path, own: Path, inputs: Mapping[str, Path | None], home: Path | None) -> str:
+    for kind, place in inputs.items():
+        if place is not None and path.is_relative_to(place.resolve()):
+            return kind
+    if path.is_relative_to(own):
+        return "source" if path.is_relative_to(own / "source") else "output"
+    if home and any(path.is_relative_to(home.resolve() / cache) for cache in CACHES):
+        return "cache"
+    return UNDECLARED
+
+
+def _read_file(path: Path) -> ReadFile:
+    """Hash what anybody on this host may read: the hash of a short secret would tell it."""
+    name = str(path) if len(str(path)) <= LONGEST_PATH else f"…{str(path)[1 - LONGEST_PATH :]}"
+    try:
+        found = path.stat()
+        if not found.st_mode & 0o004 or found.st_size > MOST_HASHED_BYTES:
+            return ReadFile(path=name)
+        with path.open("rb") as file:
+            return ReadFile(path=name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError:
+        return ReadFile(path=name)
+
+
+def _unseen(notes: Notes, *, is_watched: bool) -> Iterator[str]:
+    if not is_watched:
+        yield "the files that it read are unknown: its command is not Python, or keeps Python from being watched"
+    if notes.programs:
+        yield f"it started programs whose reads nobody sees: {', '.join(notes.programs[:MOST_CHANGED])}"
+    if not notes.is_complete:
+        yield "it read more files than are noted"
+
+
+def _notes(path: Path) -> Notes:
+    """Read the notes; the last line of a process that was killed may be cut short, and is no note."""
+    found: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
+    text = _beginning(path)
+    for line in text.split("\n")[:-1]:
+        kind, _, value = line.partition("\t")
+        if kind == "read" and _is_own(value, found["made"]):
+            kind = "temporary"
+        if kind in found:
+            found[kind].setdefault(_ESCAPED.sub(_unescaped, value))
+    return Notes(
+        parents=tuple(int(pids.split()[-1]) for pids in found["start"]),
+        read=tuple(found["read"]),
+        temporary=len(found["temporary"]),
+        programs=tuple(found["ran"]),
+        hosts=tuple(found["asked"]),
+        is_complete=not found["full"] and len(text) < MOST_BYTES,
+    )
+
+
+def _is_own(path: str, made: Mapping[str, None]) -> bool:
+    return path in made or any(str(parent) in made for parent in Path(path).parents)
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with path.open("r", encoding="utf-8", errors="replace", newline="\n") as file:
+            return file.read(MOST_BYTES)
+    except FileNotFoundError:
+        return ""
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return {"\\\\": "\\", "\\n": "\n"}[match[0]]

@@ -1,0 +1,238 @@
+"""What a component reads is noted inside its process, and told apart: inputs, its own, and what nobody declared."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taxiway.packaging import CodePackage, Materialised
+from taxiway.runners import Inputs, Job, ProcessRunner, watch
+from taxiway.trace import MOST_NAMED, ReadFile, Trace
+
+Watched = Callable[..., Trace]
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    """Return a function that runs a script, in its own folder, and returns what was seen of it."""
+
+    def run(
+        script: str, *, command: str = "python main.py", inputs: Inputs | None = None, **files: str
+    ) -> Trace:
+        source = tmp_path / "source"
+        source.mkdir(exist_ok=True)
+        for name, text in {"main.py": script, **{f"{name}.py": text for name, text in files.items()}}.items():
+            (source / name).write_text(text)
+        package = CodePackage(
+            handle="tiny",
+            kind="training",
+            digest="d" * 64,
+            source_hash="",
+            lock_hash="",
+            python="",
+            manifest={"command": command, "threads": 1},
+        )
+        job = Job(package=package, folder=tmp_path / "job", inputs=inputs or Inputs())
+        runner = ProcessRunner(lambda _: Materialised(source_dir=source, python=Path(sys.executable)))
+        found = runner.run(job, print).trace
+        assert found is not None
+        return found
+
+    return run
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """Return a file that no component may read unseen."""
+    path = tmp_path / "other.csv"
+    path.write_text("1,2,3\n")
+    return path
+
+
+def folder_with(path: Path, *names: str) -> Path:
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_text(name)
+    return path
+
+
+def undeclared(path: Path) -> tuple[ReadFile, ...]:
+    return (ReadFile(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest()),)
+
+
+def test_declared_inputs_are_counted_by_kind_and_listed(watched: Watched, tmp_path: Path) -> None:
+    inputs = Inputs(
+        data_dir=folder_with(tmp_path / "data", "a.csv", "b.csv", "c.csv"),
+        source_models_dir=folder_with(tmp_path / "sources", "weights"),
+        secrets_dir=folder_with(tmp_path / "secrets", "token"),
+    )
+    script = """
+        import os, pathlib, helper
+        for name in ("a.csv", "b.csv"):
+            (pathlib.Path(os.environ["TAXIWAY_DATA_DIR"]) / name).read_text()
+        (pathlib.Path(os.environ["TAXIWAY_SOURCE_MODELS_DIR"]) / "weights").read_text()
+        (pathlib.Path(os.environ["TAXIWAY_SECRETS_DIR"]) / "token").read_text()
+        out = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"]) / "x"
+        out.write_text("1"); out.read_text()
+    """.replace("\n        ", "\n")
+    seen = watched(script, inputs=inputs, helper="")
+    assert seen.method == "audit hook"
+    assert seen.read == {"dataset": 2, "source models": 1, "secrets": 1, "source": 2}
+    assert (seen.undeclared, seen.faults, seen.unseen) == ((), (), ())
+    listed = json.loads((tmp_path / "job" / watch.FILES).read_text())["files"]
+    assert listed[str(tmp_path / "secrets" / "token")] == "secrets"
+    assert "token" not in (tmp_path / "job" / watch.FILES).read_text().replace("secrets/token", "")
+
+
+READS = {
+    "plainly": "open({path!r}).read()",
+    "by descriptor": "import os; os.read(os.open({path!r}, os.O_RDONLY), 9)",
+    "for reading and writing": "open({path!r}, 'r+').read()",
+    "through a link": "import os; os.symlink({path!r}, 'link'); open('link').read()",
+    "by another name": "import os; os.link({path!r}, 'mine'); open('mine').read()",
+    "relative to another folder": "import os; os.chdir({folder!r}); open('other.csv').read()",
+    "in a thread": "import threading; t = threading.Thread(target=lambda: open({path!r}).read()); t.start(); t.join()",
+    "in a fork": "import os; pid = os.fork() or (open({path!r}).read(), os._exit(0)); os.waitpid(pid, 0)",
+    "in a child of Python": "import subprocess, sys; subprocess.run([sys.executable, '-c', \"open({path!r}).read()\"])",
+    "as a database": "import sqlite3; sqlite3.connect({path!r}).close()",
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_second_file_that_is_secretly_read_is_named(watched: Watched, secret: Path, how: str) -> None:
+    seen = watched(READS[how].format(path=str(secret), folder=str(secret.parent)))
+    assert seen.undeclared == undeclared(secret)
+    assert seen.faults == (f"{seen.undeclared[0]} was read, and is none of its declared inputs",)
+
+
+def test_file_that_was_read_and_removed_is_named(watched: Watched, secret: Path) -> None:
+    seen = watched(f"import os\nopen({str(secret)!r}).read()\nos.remove({str(secret)!r})\n")
+    assert seen.undeclared == (ReadFile(path=str(secret)),)
+
+
+def test_file_that_others_may_not_read_is_named_and_not_hashed(watched: Watched, secret: Path) -> None:
+    secret.chmod(0o600)
+    assert watched(f"open({str(secret)!r}).read()").undeclared == (ReadFile(path=str(secret)),)
+
+
+def test_what_the_run_made_itself_is_none_of_its_inputs(watched: Watched, tmp_path: Path) -> None:
+    script = f"""
+        import os, tempfile, pathlib
+        folder = pathlib.Path({str(tmp_path)!r})
+        (folder / "made").write_text("1"); (folder / "made").read_text()
+        (folder / "made").rename(folder / "moved"); (folder / "moved").read_text()
+        (folder / "new").mkdir(); (folder / "new" / "x").touch(); (folder / "new" / "x").read_text()
+        with tempfile.NamedTemporaryFile("w+") as file:
+            file.write("x"); file.flush(); open(file.name).read()
+        open("/etc/hostname").read()
+    """.replace("\n        ", "\n")
+    assert watched(script).undeclared_count == 0
+
+
+def test_what_was_made_before_it_was_read_is_its_own_and_nothing_else(tmp_path: Path) -> None:
+    lines = ["made\t/data/x", "read\t/data/x", "made\t/data/new", "read\t/data/new/deep/z", "read\t/data/y"]
+    (tmp_path / watch.NOTES).write_text("\n".join([*lines, "made\t/data/y", ""]))
+    code = watch.Code(hash="h" * 64, files={})
+    seen = watch.trace(tmp_path, {}, started=code, ended=code, guardian=1, home=None)
+    assert seen.undeclared == (ReadFile(path="/data/y"),)
+
+
+def test_file_that_is_only_written_or_is_not_there_is_not_read(watched: Watched, secret: Path) -> None:
+    path = str(secret)
+    script = f"open({path!r}, 'a').write('x')\nopen({path!r}, 'w').write('y')\nimport os\nos.path.exists({path!r})\n"
+    script += "try: open('/no/such/file')\nexcept OSError: pass\n"
+    assert watched(script).undeclared == ()
+
+
+def test_only_what_caches_hold_is_allowed_below_the_home(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder_with(tmp_path / "home" / ".cache" / "matplotlib", "fonts.json")
+    folder_with(tmp_path / "home" / ".cache" / "huggingface", "weights.bin")
+    script = "import pathlib\nfor path in pathlib.Path.home().rglob('*.*'):\n    path.is_file() and path.read_bytes()\n"
+    seen = watched(script)
+    assert seen.undeclared == undeclared(tmp_path / "home" / ".cache" / "huggingface" / "weights.bin")
+    assert seen.read["cache"] == 1
+
+
+def test_code_that_changes_while_it_runs_is_named(watched: Watched) -> None:
+    script = (
+        "import pathlib\npathlib.Path('helper.py').write_text('x = 2')\npathlib.Path('new.txt').touch()\n"
+    )
+    seen = watched(script, helper="x = 1")
+    assert (seen.changed, seen.faults) == (("helper.py",), ("the code changed while it ran: helper.py",))
+    assert watched("pass", helper="x = 1").source_hash != watched("pass", helper="x = 3").source_hash
+
+
+def test_command_that_is_not_python_is_said_to_be_unseen(watched: Watched, secret: Path) -> None:
+    seen = watched("", command=f"cat {secret}")
+    assert (seen.method, seen.undeclared) == ("none", ())
+    assert seen.unseen[0].startswith("the files that it read are unknown")
+    assert watched("", command="python -I main.py").method == "none"
+
+
+def test_programs_that_nobody_sees_are_named(watched: Watched) -> None:
+    script = (
+        "import subprocess, sys\nsubprocess.run(['true'])\nsubprocess.run([sys.executable, '-I', '-c', ''])\n"
+    )
+    (unseen,) = watched(script).unseen
+    assert (
+        unseen == f"it started programs whose reads nobody sees: true, {Path(sys.executable).name}, unwatched"
+    )
+
+
+def test_hosts_that_were_asked_for_are_named(watched: Watched) -> None:
+    assert watched("import socket\nsocket.getaddrinfo('localhost', 80)\n").hosts == ("localhost:80",)
+
+
+def test_sitecustomize_of_the_environment_still_runs(watched: Watched, tmp_path: Path) -> None:
+    theirs = folder_with(tmp_path / "theirs")
+    (theirs / "sitecustomize.py").write_text("import builtins\nbuiltins.was_here = True\n")
+    script = "import sitecustomize, sys\nassert was_here\nassert 'theirs' in sitecustomize.__file__\n"
+    script += "assert not any('watched' in folder for folder in sys.path)\n"
+    variables = watch.environment(tmp_path, 0.0, str(theirs))
+    assert variables["PYTHONPATH"].split(":") == [str(watch.HOOK), str(theirs)]
+    inner = f"import os, subprocess, sys\nenv = dict(os.environ, PYTHONPATH={variables['PYTHONPATH']!r})\n"
+    inner += f"subprocess.run([sys.executable, '-c', {script!r}], env=env, check=True)\n"
+    assert watched(inner).unseen == ()
+
+
+def test_many_files_of_a_dataset_hide_no_other(watched: Watched, tmp_path: Path, secret: Path) -> None:
+    data = folder_with(tmp_path / "data", *(f"{number}.txt" for number in range(30)))
+    script = f"""
+        import os, pathlib, sys
+        hook = next(cell for cell in __import__("gc").get_objects() if type(cell).__name__ == "Watch")
+        type(hook).hook.__globals__["MOST_NOTES"] = 10
+        for path in pathlib.Path(os.environ["TAXIWAY_DATA_DIR"]).iterdir():
+            path.read_text()
+        open({str(secret)!r}).read()
+    """.replace("\n        ", "\n")
+    seen = watched(script, inputs=Inputs(data_dir=data))
+    assert seen.undeclared == undeclared(secret)
+    assert "it read more files than are noted" in seen.unseen
+
+
+def test_trace_fits_a_tag_of_mlflow_and_is_read_back(tmp_path: Path) -> None:
+    paths = [tmp_path / ("é" * 50) / ("x" * 120) / f"{number}" for number in range(40)]
+    notes = "".join(f"read\t{path}\n" for path in paths) + "read\tcut sho"
+    code = watch.Code(hash="h" * 64, files={})
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / watch.NOTES).write_text(notes)
+    seen = watch.trace(tmp_path / "job", {}, started=code, ended=code, guardian=1, home=None)
+    assert (len(seen.undeclared), seen.undeclared_count) == (MOST_NAMED, 40)
+    assert seen.faults[-1] == "20 more files were read that are none of its declared inputs"
+    text = json.dumps(seen.to_json(), ensure_ascii=False)
+    assert len(text.encode()) < 8000
+    assert Trace.from_json(json.loads(text)) == seen
+    assert Trace.from_json(json.loads(text) | {"changed": ["a"]}) == replace(seen, changed=("a",))
+
+
+def test_path_with_a_line_end_is_one_note(watched: Watched, tmp_path: Path) -> None:
+    path = tmp_path / "a\\n\n\tb"
+    path.write_text("1")
+    assert watched(f"open({str(path)!r}).read()").undeclared == undeclared(path)
