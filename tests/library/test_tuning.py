@@ -10,7 +10,7 @@ from taxiway.packaging import package
 from taxiway.registry import packages, tracking
 from taxiway.settings import Settings
 from taxiway.training import train
-from taxiway.tuning import tune
+from taxiway.tuning import Limits, tune
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def registered(handled: Path, live: Settings) -> Path:
 def trials_of(handle: str, settings: Settings) -> tuple[tracking.Run, ...]:
     experiment = tracking.ensure_experiment(handle, settings)
     runs = tracking.find_runs(experiment, {"taxiway.handle": handle}, settings)
-    return tuple(run for run in runs if "mlflow.parentRunId" in run.tags)
+    return tuple(run for run in runs if run.tags["taxiway.kind"] in ("trial", "training"))
 
 
 def test_no_trials_are_the_defaults(
@@ -38,7 +38,7 @@ def test_no_trials_are_the_defaults(
 def test_study_nests_its_trials_and_finds_better_parameters(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
-    found = tune(handle, dataset, live, trials=4)
+    found = tune(handle, dataset, live, trials=4, repeats=0)
     runs = trials_of(handle, live)
     assert len(runs) == found.trials == 4
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {found.run_id}
@@ -51,9 +51,9 @@ def test_study_nests_its_trials_and_finds_better_parameters(
 def test_study_goes_on_to_the_number_of_trials_that_is_asked(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
-    first = tune(handle, dataset, live, trials=2)
-    assert tune(handle, dataset, live, trials=2) == first
-    second = tune(handle, dataset, live, trials=3)
+    first = tune(handle, dataset, live, trials=2, repeats=0)
+    assert tune(handle, dataset, live, trials=2, repeats=0) == first
+    second = tune(handle, dataset, live, trials=3, repeats=0)
     assert (second.study, second.trials, second.run_id) == (first.study, 3, first.run_id)
     assert len(trials_of(handle, live)) == 3
 
@@ -61,21 +61,32 @@ def test_study_goes_on_to_the_number_of_trials_that_is_asked(
 def test_best_trial_is_the_training_that_follows(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
-    found = tune(handle, dataset, live, trials=2)
+    found = tune(handle, dataset, live, trials=2, repeats=0)
     packages.register(package(str(registered), live, kinds=["inference"]), live)
     made = train(handle, dataset, live, params=found.params)
     assert made.run_id in {run.run_id for run in trials_of(handle, live)}
     assert made.metrics["score"] == found.value
 
 
-def test_failed_trials_are_told_and_do_not_end_the_study(
+def test_failed_trials_are_tried_again_and_do_not_end_the_study(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
     lines: list[str] = []
-    found = tune(handle, dataset, live, trials=4, params={"fail_below": 0.6}, parallel=1, log=lines.append)
+    found = tune(
+        handle,
+        dataset,
+        live,
+        trials=4,
+        params={"fail_below": 0.6},
+        limits=Limits(retries=1),
+        parallel=1,
+        repeats=0,
+        log=lines.append,
+    )
     failed = [run for run in trials_of(handle, live) if run.status == "FAILED"]
-    assert failed
-    assert found.trials + len(failed) == 4
+    retried = [run for run in failed if "taxiway.retry_of" in run.tags]
+    assert len(failed) == found.failed == 2 * len(retried) > 0
+    assert found.trials + len(retried) == 4
     assert any("c is too small" in line for line in lines)
 
 
@@ -83,7 +94,7 @@ def test_study_whose_trials_all_fail_is_an_error(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
     with pytest.raises(ComponentFailedError):
-        tune(handle, dataset, live, trials=1, params={"fail_below": 2.0})
+        tune(handle, dataset, live, trials=1, params={"fail_below": 2.0}, limits=Limits(retries=0))
 
 
 def test_objective_that_is_wrong_is_refused_with_every_fault(
@@ -91,5 +102,5 @@ def test_objective_that_is_wrong_is_refused_with_every_fault(
 ) -> None:
     space = {"c": {"type": "float", "low": 1.0}, "d": {"type": "guess"}}
     with pytest.raises(InvalidSpecError) as caught:
-        tune(handle, dataset, live, trials=1, space=space, direction="up")
+        tune(handle, dataset, live, trials=1, goal={"space": space, "direction": "up"})
     assert len(caught.value.faults) == 3

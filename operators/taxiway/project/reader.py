@@ -14,8 +14,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from taxiway.checkout import Checkout
 from taxiway.errors import InvalidNameError, ProjectFaultsError
-from taxiway.project import evaluation, files, tuning
+from taxiway.project import evaluation, files, resources, tuning
 from taxiway.project.plain import param_faults
+from taxiway.project.sources import source_faults
 from taxiway.project.values import KINDS, Component, Project, Sla
 from taxiway_serving.names import check_handle
 
@@ -29,7 +30,10 @@ FORBIDDEN_REASON = "a new version shall meet few users before it meets all of th
 
 _TABLES = frozenset({"handle", "sla", "traffic", "tuning", "verification", *KINDS})
 _COMPONENT_KEYS = frozenset(
-    {"command", "entry_point", "params", "source_models", "files", "group", "threads"}
+    {
+        *("command", "entry_point", "params", "source_models", "files", "group", "threads"),
+        *("resources", "dockerfile"),
+    }
 )
 _KEYS = {
     "transform": _COMPONENT_KEYS,
@@ -211,6 +215,9 @@ class _Reader:
         self.faults += param_faults(defaults | params, where)
         if kind == "evaluation":
             self.faults += evaluation.bar_faults(table)
+        limits = self.table(table, "resources", f"{where}.resources")
+        self.faults += resources.faults(limits, where)
+        self.faults += resources.dockerfile_faults(table.get("dockerfile"), packed, where)
         return Component(
             kind=kind,
             command=command,
@@ -220,6 +227,8 @@ class _Reader:
             files=packed,
             requirements=self.requirements(kind, table),
             threads=threads if isinstance(threads, int) else 1,
+            resources=limits,
+            dockerfile=table.get("dockerfile"),
             options={key: table[key] for key in sorted(evaluation.KEYS) if key in table},
         )
 
@@ -234,11 +243,7 @@ class _Reader:
 
     def source_models(self, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
         found = self.texts(table, "source_models", where)
-        for name in found:
-            try:
-                check_handle(name)
-            except InvalidNameError as exc:
-                self.faults.append(f"{where}.source_models: {exc}")
+        self.faults += source_faults(found, where)
         return found
 
     def command(

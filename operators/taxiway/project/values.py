@@ -35,10 +35,12 @@ class Component:
         command: What is run, without a shell; None for inference.
         service: `module:Class` of the BentoML service; None for all but inference.
         params: Defaults of the parameters it takes.
-        source_models: Handles of the models it starts from.
+        source_models: Models that it starts from: a handle, and after `@` a version or an alias.
         files: Paths of its source, relative to the project, sorted.
         requirements: What its environment must hold.
         threads: Threads of its numeric libraries.
+        resources: What it may use at most, as `resources.py` reads it.
+        dockerfile: Its own Dockerfile among its files, or None for a generated one.
         options: Keys that only its kind knows, such as the bars of an evaluation.
     """
 
@@ -50,6 +52,8 @@ class Component:
     files: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     threads: int = 1
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    dockerfile: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,5 +1,7 @@
 """The Protocol of what runs a component, and its values. Nothing is started here."""
 
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +9,11 @@ from typing import Any, Protocol
 
 from taxiway.component import Tracking
 from taxiway.packaging.package import CodePackage
+from taxiway.runners.stop import Stop
+from taxiway.trace import Trace
 
 Log = Callable[[str], None]
+_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,11 @@ class Job:
         return str(self.package.manifest["command"])
 
     @property
+    def words(self) -> list[str]:
+        """The command as its program and arguments, with the parameters in their places."""
+        return [_filled(word, self.params) for word in shlex.split(self.command)]
+
+    @property
     def output_dir(self) -> Path:
         """Where the component's results are when it ended, on this host."""
         return self.folder / "output"
@@ -73,10 +83,16 @@ class JobResult:
     Attributes:
         output_dir: Its results.
         seconds: How long it ran.
+        trace: Which code ran and what it read; None if nobody watched. The list of files is beside the output.
     """
 
     output_dir: Path
     seconds: float
+    trace: Trace | None = None
+
+
+def _filled(word: str, params: Mapping[str, Any]) -> str:
+    return _PARAMETER.sub(lambda match: str(params.get(match[1], match[0])), word)
 
 
 class Runner(Protocol):
@@ -90,10 +106,16 @@ class Runner(Protocol):
         """Make what a package needs ready where its jobs run, once for many of them; idempotent."""
         ...
 
-    def run(self, job: Job, log: Log) -> JobResult:
+    def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job and wait for it; each line that it prints goes to `log` at once.
+
+        Args:
+            job: What to run.
+            log: Called with each line.
+            stop: Ends the job early when somebody asks it to: `with stop.calling(end_the_job): …`.
 
         Raises:
             ComponentFailedError: If its command ends with an error.
+            JobStoppedError: If `stop` ended it; nothing of it runs any more. One that had ended well is a result.
         """
         ...

@@ -1,0 +1,75 @@
+"""What the trials of one worker share, made ready once."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from taxiway import training
+from taxiway.provenance import Provenance
+from taxiway.registry.models import Recipe
+from taxiway.runners import Runner, kept_warm, on_this_host
+from taxiway.settings import Settings
+from taxiway.tuning.goal import Goal
+from taxiway.tuning.plan import StudyPlan
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the trials of one worker share.
+
+    Attributes:
+        plan: The study.
+        goal: What is searched.
+        base: What every trial is made of, but for what is searched.
+        ready: Code and data on this host.
+        settings: Where everything is.
+        runner: Where trials run.
+        provenance: Who asked.
+        log: Called with a line for each trial.
+    """
+
+    plan: StudyPlan
+    goal: Goal
+    base: Recipe
+    ready: training.Bench
+    settings: Settings
+    runner: Runner
+    provenance: Provenance | None
+    log: Log
+
+
+def make_ready(
+    plan: StudyPlan,
+    goal: Goal,
+    settings: Settings,
+    *,
+    runner: Runner,
+    provenance: Provenance | None,
+    log: Log,
+) -> Bench:
+    """Return the bench of a worker, its code and data on this host."""
+    base = plan.recipe(settings)
+    return Bench(
+        plan=plan,
+        goal=goal,
+        base=base,
+        ready=training.prepare(base, settings, runner),
+        settings=settings,
+        runner=runner,
+        provenance=provenance,
+        log=log,
+    )
+
+
+@contextlib.contextmanager
+def runner_of_many(given: Runner | None, settings: Settings, seed: int, log: Log) -> Iterator[Runner]:
+    """Give a runner of many jobs: the one that was given, a warm one for processes, or what the settings name."""
+    if given is not None:
+        yield given
+    elif settings.runner == "process":
+        with kept_warm(settings, log, seed) as warm:
+            yield warm
+    else:
+        yield on_this_host(settings)

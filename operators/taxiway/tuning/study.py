@@ -1,0 +1,151 @@
+"""Optuna's study: where it is kept, how it samples, what its trials measured.
+
+A file serves the workers of one host, or of all hosts that share its folder; PostgreSQL serves any. Optuna is imported
+in functions, here and in the other modules of this package.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from taxiway.settings import Settings
+from taxiway.tuning.choice import Outcome
+from taxiway.tuning.goal import Goal
+from taxiway.tuning.plan import StudyPlan
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+RUN, ATTEMPT, RETRY_OF = "mlflow_run_id", "taxiway_attempt", "taxiway_retry_of"
+GIVEN_UP, SURPLUS = "taxiway_given_up", "taxiway_surplus"
+STARTUP_TRIALS = 5
+
+
+def open_study(plan: StudyPlan, settings: Settings, *, worker: int = 0) -> "optuna.Study":
+    """Return the study of a plan, made if it is not there.
+
+    Args:
+        plan: The study's name, goal, seed and pruner.
+        settings: Where it is kept.
+        worker: Number of this worker: no two of them shall draw the same.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=_storage(plan.study, settings),
+        study_name=plan.study,
+        directions=[
+            "maximize" if each.direction == "maximize" else "minimize" for each in _goal(plan).objectives
+        ],
+        load_if_exists=True,
+        pruner=_pruner(plan.pruner),
+    )
+    drawn = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(
+        seed=plan.seed + drawn + 10_007 * worker, multivariate=True, constant_liar=True
+    )
+    return study
+
+
+def distributions(goal: Goal) -> "dict[str, optuna.distributions.BaseDistribution]":
+    """Return a space as Optuna takes it."""
+    from optuna import distributions
+
+    kinds: dict[str, Callable[..., optuna.distributions.BaseDistribution]] = {
+        "float": distributions.FloatDistribution,
+        "int": distributions.IntDistribution,
+        "categorical": distributions.CategoricalDistribution,
+    }
+    return {
+        name: kinds[item["type"]](**{key: value for key, value in item.items() if key != "type"})
+        for name, item in goal.space.items()
+    }
+
+
+def outcomes(trials: "Iterable[FrozenTrial]", goal: Goal) -> list[Outcome]:
+    """Return what finished trials measured, in the order of their numbers; failed ones are left out."""
+    return [
+        Outcome(
+            number=each.number,
+            losses=_losses(each, goal),
+            violation=sum(max(0.0, value) for value in each.constraints.values()),
+        )
+        for each in trials
+        if is_finished(each)
+    ]
+
+
+def _losses(trial: "FrozenTrial", goal: Goal) -> tuple[float, ...]:
+    # Optuna gives a trial that was ended early the last value it reported: it is none that counts.
+    if trial.state.name != "COMPLETE":
+        return ()
+    return tuple(each.loss(value) for each, value in zip(goal.objectives, trial.values, strict=True))
+
+
+def is_finished(trial: "FrozenTrial") -> bool:
+    """Tell whether a trial counts among those that were asked for: it ended well, or was ended early."""
+    return trial.state.name in ("COMPLETE", "PRUNED")
+
+
+def _goal(plan: StudyPlan) -> Goal:
+    if plan.goal is None:
+        raise ValueError("a plan without trials has no study")
+    return plan.goal
+
+
+def _pruner(name: str) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+    return optuna.pruners.NopPruner()
+
+
+def _storage(name: str, settings: Settings) -> "optuna.storages.BaseStorage":
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    place = settings.study_storage or str(settings.home / "studies")
+    if "://" in place:
+        return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+    path = Path(place).expanduser() / f"{name}.journal"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _KernelLock(path))))
+
+
+class _KernelLock:
+    """Lets one process at a time write to a journal; the kernel frees it when its holder dies.
+
+    Optuna's own locks are files that a killed process leaves, and others wait 30 s for. A line that a process could
+    not finish, since it was killed or the disk was full, is cut off before the next is written.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        descriptor = os.open(self._journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        _cut_broken_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def _cut_broken_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end == 0:
+            return
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,0 +1,79 @@
+"""Runs one trial: the registered training with other parameters, in an MLflow run of its own below the study's."""
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxiway import training
+from taxiway.errors import ComponentFailedError, JobStoppedError, OutputFaultsError
+from taxiway.registry import tracking
+from taxiway.registry.models import Recipe
+from taxiway.runners import Stop
+from taxiway.tuning import pruning, study
+from taxiway.tuning.bench import Bench
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Failure = ComponentFailedError | OutputFaultsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a trial ended.
+
+    Attributes:
+        values: One for each objective, or None if it did not come to its end.
+        failure: Why it failed; None for one that was ended early.
+    """
+
+    values: list[float] | None = None
+    failure: Failure | None = None
+
+
+def run(bench: Bench, trial: "Trial") -> End:
+    """Run a trial to its end, which MLflow knows when this returns; the study is not told of it."""
+    recipe = dataclasses.replace(bench.base, params={**bench.base.params, **trial.params})
+    opened = _open(bench, recipe, trial)
+    trial.set_user_attr(study.RUN, opened.run_id)
+    status: tracking.Status = "FAILED"
+    try:
+        values = _execute(bench, recipe, opened, trial)
+        status = "FINISHED"
+        return End(values=values)
+    except JobStoppedError:
+        status = "KILLED"
+        tracking.log(opened.run_id, bench.settings, tags={"taxiway.pruned": "true"})
+        return End()
+    except (ComponentFailedError, OutputFaultsError) as exc:
+        return End(failure=exc)
+    finally:
+        tracking.finish(opened.run_id, status, bench.settings)
+
+
+def _execute(bench: Bench, recipe: Recipe, opened: tracking.Run, trial: "Trial") -> list[float]:
+    stop = Stop()
+    with contextlib.ExitStack() as watched:
+        if bench.plan.pruner != "none":
+            metric = bench.goal.objectives[0].metric
+            watched.enter_context(pruning.watching(trial, opened.run_id, metric, bench.settings, stop))
+        _, metrics = training.execute(
+            recipe, bench.ready, opened, bench.settings, bench.runner, _silent, stop
+        )
+    values, violations = bench.goal.measured(metrics)
+    for name, violation in violations.items():
+        trial.set_constraint(name, violation)
+    return values
+
+
+def _open(bench: Bench, recipe: Recipe, trial: "Trial") -> tracking.Run:
+    tags = training.run_tags(recipe, "trial", bench.provenance)
+    tags |= {"mlflow.parentRunId": bench.plan.run_id or "", "taxiway.study": bench.plan.study}
+    retried = trial.user_attrs.get(study.RETRY_OF)
+    tags |= {} if retried is None else {"taxiway.retry_of": f"trial {retried}"}
+    return tracking.create_run(bench.plan.experiment_id, f"trial {trial.number}", tags, bench.settings)
+
+
+def _silent(_line: str) -> None:
+    return None

@@ -1,0 +1,67 @@
+"""Fixtures of the tests of tuning: those of the library's tests, and a project that is made to be searched."""
+
+from pathlib import Path
+
+import pytest
+
+from taxiway.packaging import package
+from taxiway.registry import packages
+from taxiway.settings import Settings
+from tests.library.conftest import (
+    commit_all,
+    dataset,
+    handle,
+    live,
+    mlflow_folder,
+    mlflow_uri,
+    numbers,
+    shared,
+    until,
+    write_project,
+)
+
+__all__ = ["dataset", "handle", "live", "mlflow_folder", "mlflow_uri", "numbers", "shared", "until"]
+
+# `curse` names a file: while it is there a trial does badly, step by step, and does not end by itself; `hold` one that
+# makes it wait; `fall` one that makes it fail, once. Metrics go to MLflow as any program could send them.
+TRAIN = """
+import json, os, pathlib, time, urllib.request
+params = json.loads(os.environ["TAXIWAY_PARAMS"])
+output = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
+
+def there(name):
+    return pathlib.Path(params.get(name, "/nowhere")).exists()
+
+def log(value, step):
+    body = {"run_id": os.environ["MLFLOW_RUN_ID"], "key": "score", "value": value, "step": step,
+            "timestamp": int(time.time() * 1000)}
+    url = os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/runs/log-metric"
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}))
+
+for step in range(params.get("steps", 0)):
+    log(0.01 if there("curse") else 0.5, step)
+time.sleep(params.get("pause_s", 0))
+if there("hold"):
+    pathlib.Path(params["hold"]).with_suffix(".pid").write_text(str(os.getpid()))
+while there("hold") or there("curse"):
+    time.sleep(0.05)
+if there("fall"):
+    pathlib.Path(params["fall"]).unlink()
+    raise SystemExit("fell")
+c = params["c"]
+(output / "model").mkdir()
+(output / "model" / "weights.json").write_text(json.dumps({"c": c}))
+luck = int(os.environ["TAXIWAY_SEED"]) % 7 / 1000
+metrics = {"score": 1 - (c - 0.3) ** 2 + luck * params.get("luck", 0), "size": 10 * c, "one": 1.0}
+(output / "metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+@pytest.fixture
+def registered(tmp_path: Path, handle: str, live: Settings) -> Path:
+    """Return the project, its training package registered."""
+    folder = write_project(tmp_path / "project", handle)
+    (folder / "train.py").write_text(TRAIN)
+    commit_all(folder)
+    packages.register(package(str(folder), live, kinds=["training"]), live)
+    return folder
