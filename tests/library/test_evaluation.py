@@ -7,7 +7,7 @@ import pytest
 
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import GateFailedError, InvalidSpecError, ModelNotFoundError
-from taxiway.evaluation import Bars, evaluate, judge
+from taxiway.evaluation import Bars, Measured, evaluate, gate, judge
 from taxiway.packaging import package
 from taxiway.registry import models, packages, tracking
 from taxiway.settings import Settings
@@ -37,7 +37,8 @@ def test_judge_names_every_bar_that_is_not_reached(
     metrics: dict[str, float], champion: dict[str, float] | None, parts: list[str]
 ) -> None:
     bars = Bars(minimum={"a": 0.8, "b": 0.5}, compare="a", tolerance=0.02)
-    reasons = judge(metrics, champion, bars)
+    theirs = None if champion is None else Measured(metrics=champion)
+    reasons = gate.refusals(judge(Measured(metrics=metrics), theirs, bars), bars)
     assert len(reasons) == len(parts)
     for reason, part in zip(reasons, parts, strict=True):
         assert part in reason
@@ -63,6 +64,7 @@ def test_gate_opens_and_closes_with_every_reason(
     assert "champion's 1" in str(caught.value)
     opened = evaluate(handle, bad.version, dataset, live, minimum={}, tolerance=0.6)
     assert (opened.champion, opened.champion_metrics) == (1, passed.metrics)
+    assert "by the two numbers alone: the evaluation leaves no predictions" in opened.notes[0]
 
     experiment = tracking.ensure_experiment(handle, live)
     measured = tracking.find_runs(experiment, {"taxiway.kind": "evaluation"}, live)

@@ -3,14 +3,16 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals, version_number
+from taxiway.operators.base import ComponentOperator, provenance, refusals, version_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class EvaluateOperator(TaxiwayOperator):
-    """Evaluate a model version; below an absolute bar, or worse than the champion, the task fails for good.
+class EvaluateOperator(ComponentOperator):
+    """Evaluate a model version; where a bar is missed, or cannot be told to be reached, the task fails for good.
+
+    The log names every reason and links the report, which is in MLflow; so does the result, as `report_url`.
 
     Args:
         handle: The model's handle.
@@ -21,7 +23,7 @@ class EvaluateOperator(TaxiwayOperator):
     """
 
     template_fields: Collection[str] = (
-        *TaxiwayOperator.template_fields,
+        *ComponentOperator.template_fields,
         *("handle", "version", "dataset", "minimum", "tolerance"),
     )
 
@@ -51,6 +53,7 @@ class EvaluateOperator(TaxiwayOperator):
                 self.settings(),
                 minimum=self.minimum,
                 tolerance=self.tolerance,
+                runner=self.component_runner(),
                 provenance=provenance(context),
                 log=self.log.info,
             ).to_json()

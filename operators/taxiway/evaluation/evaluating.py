@@ -1,0 +1,199 @@
+"""The walk of the gate: measure a version and the champion, judge, leave a report in MLflow, open or stay closed."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from taxiway import champion as champions
+from taxiway.datasets.versions import DatasetVersion
+from taxiway.errors import GateFailedError, InvalidSpecError
+from taxiway.evaluation import gate, measuring, report
+from taxiway.evaluation.values import Bars, Evaluation, Measured
+from taxiway.project.evaluation import bar_faults
+from taxiway.provenance import Provenance
+from taxiway.registry import models, packages, tracking
+from taxiway.registry.models import ModelVersion
+from taxiway.runners import Runner, on_this_host
+from taxiway.settings import Settings
+
+Log = Callable[[str], None]
+REPORT, PAGE, VERDICT = "report", "report.html", "verdict.json"
+_TAG_LIMIT = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """What a version of a handle must reach, as the handle's registered packages say.
+
+    Attributes:
+        bars: From `[tool.taxiway.evaluation]`, in the evaluation package.
+        sla: From `[tool.taxiway.sla]`, in the inference package.
+        contract: File of the contract that `verify` proves, or None.
+    """
+
+    bars: Bars
+    sla: Mapping[str, float]
+    contract: str | None = None
+
+
+def evaluate(
+    handle: str,
+    version: int,
+    dataset: DatasetVersion,
+    settings: Settings,
+    *,
+    minimum: Mapping[str, float] | None = None,
+    compare: str | None = None,
+    tolerance: float | None = None,
+    provenance: Provenance | None = None,
+    runner: Runner | None = None,
+    log: Log = print,
+) -> Evaluation:
+    """Measure a version, and the champion on the same data, and hold it against its bars.
+
+    Args:
+        handle: The handle.
+        version: The version to measure.
+        dataset: The data to measure on.
+        settings: Where everything is.
+        minimum: Lowest value of each metric; None is the package's own, from `[tool.taxiway.evaluation]`.
+        compare: Metric to compare with the champion; None is the package's own, an empty text compares nothing.
+        tolerance: How far below the champion's is still as good; None is the package's own, else 0.
+        provenance: Who asked; None for a notebook.
+        runner: Where it runs; None is a process on this host.
+        log: Called with each line that the component prints.
+
+    Raises:
+        GateFailedError: If a bar is not reached; every reason is named.
+        ComponentFailedError: If the evaluation itself fails.
+        OutputFaultsError: If it leaves no metrics, or predictions that break the contract.
+        ModelNotFoundError: If there is no such version.
+        InvalidSpecError: If a bar is no number that can be compared, such as NaN.
+    """
+    code = packages.lookup(handle, "evaluation", settings)
+    bars = _bars(code.manifest["options"], minimum, compare, tolerance)
+    bench = measuring.Bench(
+        code=code,
+        dataset=dataset,
+        settings=settings,
+        provenance=provenance,
+        runner=runner or on_this_host(settings),
+        log=log,
+    )
+    model = models.get(handle, version, settings)
+    sla = packages.lookup(handle, "inference", settings, model.inference_digest).manifest["sla"]
+    run, ours = measuring.measure(model, bench)
+    champion, theirs = _champion(model, bars, bench)
+    subject = report.Subject(dataset=dataset.tag, bars=bars, sla=sla)
+    found = _judged(
+        run, model, ours=ours, champion=champion, theirs=theirs, subject=subject, settings=settings
+    )
+    _leave(found, run, subject, ours, theirs, settings)
+    if not found.passed:
+        raise GateFailedError(handle, version, found.reasons, found.report_url)
+    for note in found.notes:
+        log(f"note: {note}")
+    log(f"{handle}/{version} passed: {_shown(ours.metrics, bars)}; report: {found.report_url}")
+    return found
+
+
+def criteria(handle: str, settings: Settings) -> Criteria:
+    """Return what a version of a handle must reach: its acceptance criteria, stored with its packages.
+
+    Raises:
+        PackageNotRegisteredError: If the handle has no registered evaluation or inference package.
+    """
+    code = packages.lookup(handle, "evaluation", settings)
+    served = packages.lookup(handle, "inference", settings).manifest
+    return Criteria(
+        bars=_bars(code.manifest["options"], None, None, None),
+        sla=served["sla"],
+        contract=served.get("contract"),
+    )
+
+
+def _champion(
+    model: ModelVersion, bars: Bars, bench: measuring.Bench
+) -> tuple[ModelVersion | None, Measured | None]:
+    live = champions.find(model.handle, bench.settings, bench.log) if bars.compare else None
+    if live is None or live.version == model.version:
+        return None, None
+    return live, measuring.measure(live, bench)[1]
+
+
+def _judged(
+    run: tracking.Run,
+    model: ModelVersion,
+    *,
+    ours: Measured,
+    champion: ModelVersion | None,
+    theirs: Measured | None,
+    subject: report.Subject,
+    settings: Settings,
+) -> Evaluation:
+    findings = gate.judge(ours, theirs, subject.bars, p99_ms=subject.sla["p99_ms"])
+    reasons = gate.refusals(findings, subject.bars)
+    url = tracking.run_url(run, settings)
+    return Evaluation(
+        handle=model.handle,
+        version=model.version,
+        metrics=dict(ours.metrics),
+        champion=champion.version if champion else None,
+        champion_metrics=dict(theirs.metrics) if theirs else None,
+        passed=not reasons,
+        reasons=reasons,
+        notes=gate.notes(findings, subject.bars),
+        findings=findings,
+        url=url,
+        report_url=f"{url}/artifacts/{REPORT}/{PAGE}",
+    )
+
+
+def _leave(
+    found: Evaluation,
+    run: tracking.Run,
+    subject: report.Subject,
+    ours: Measured,
+    theirs: Measured | None,
+    settings: Settings,
+) -> None:
+    with TemporaryDirectory() as text:
+        folder = Path(text)
+        (folder / PAGE).write_text(report.page(found, subject, ours, theirs), encoding="utf-8")
+        verdict = found.to_json() | {"bars": dataclasses.asdict(subject.bars), "sla": dict(subject.sla)}
+        (folder / VERDICT).write_text(json.dumps(verdict, indent=2), encoding="utf-8")
+        tracking.upload(run.run_id, folder, REPORT, settings)
+    said = "; ".join(found.reasons) or "passed"
+    tracking.log(run.run_id, settings, tags={"taxiway.gate": said[:_TAG_LIMIT]})
+
+
+def _bars(
+    options: Mapping[str, Any],
+    minimum: Mapping[str, float] | None,
+    compare: str | None,
+    tolerance: float | None,
+) -> Bars:
+    given: dict[str, Any] = {
+        name: options[name] for name in Bars.__dataclass_fields__ if options.get(name) is not None
+    }
+    said = {"minimum": minimum, "compare": compare, "tolerance": tolerance}
+    given |= {name: value for name, value in said.items() if value is not None}
+    faults = bar_faults(given)
+    if faults:
+        raise InvalidSpecError(tuple(faults), "evaluation")
+    classes = given.get("class_minimum", {})
+    own = {
+        "compare": given.get("compare") or None,
+        "slices": tuple(given.get("slices", ())),
+        "class_minimum": classes if isinstance(classes, Mapping) else {gate.EVERY: classes},
+    }
+    return Bars(**{**given, **own})
+
+
+def _shown(metrics: Mapping[str, float], bars: Bars) -> str:
+    names = dict.fromkeys([*bars.minimum, *([bars.compare] if bars.compare else [])])
+    return ", ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics) or "no bar is set"

@@ -1,0 +1,199 @@
+"""Holds what was measured against the bars: pure. Every bar gives one finding, and none is passed over in silence.
+
+A bar over items (a slice, a class, the calibration, the champion) is judged by the interval of what was measured: an
+interval beyond the bar is a yes, one short of it a no, one across it unknown. All bars must be reached, so that the
+chance to pass although one is missed is that of one interval, however many bars there are (an intersection-union
+test: Berger 1982, Technometrics 24, pp. 295-300).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from taxiway.evaluation import calibration, comparison, intervals, slices
+from taxiway.evaluation.predictions import Predictions
+from taxiway.evaluation.slices import Count
+from taxiway.evaluation.values import Answer, Bars, Finding, Measured
+
+LATENCY = "latency_p99_ms"
+EVERY = "*"
+
+
+def judge(
+    ours: Measured,
+    theirs: Measured | None,
+    bars: Bars,
+    *,
+    p99_ms: float | None = None,
+    random: np.random.Generator | None = None,
+) -> tuple[Finding, ...]:
+    """Return how each bar came out.
+
+    Args:
+        ours: What the version measured.
+        theirs: What the champion measured on the same data; None for a first version, which the other bars hold.
+        bars: What must be reached.
+        p99_ms: The product's bound on the answer time, held against `latency_p99_ms` where that was measured.
+        random: Draws for the intervals that are simulated; None draws the same ones each time.
+    """
+    draws = np.random.default_rng(0) if random is None else random
+    found = [_minimum(ours.metrics, name, bar) for name, bar in bars.minimum.items()]
+    if bars.compare and theirs is not None:
+        found.append(comparison.compare(ours, theirs, bars, draws))
+    found += _slices(ours.predictions, bars)
+    found += _classes(ours.predictions, bars)
+    if bars.calibration_at_most is not None:
+        found.append(_calibration(ours.predictions, bars.calibration_at_most, bars.least_items, draws))
+    if p99_ms is not None and LATENCY in ours.metrics:
+        found.append(_latency(ours.metrics[LATENCY], p99_ms))
+    found += [
+        Finding(
+            kind="check",
+            name=check.name,
+            answer="yes" if check.passed else "no",
+            reason=f"check {check.name} {'passed' if check.passed else 'failed'}{_colon(check.reason)}",
+            value=check.value,
+        )
+        for check in ours.checks
+    ]
+    return tuple(found)
+
+
+def refusals(findings: Sequence[Finding], bars: Bars) -> tuple[str, ...]:
+    """Return why the gate stays closed, one reason for each bar; none means that it opens."""
+    closing = {"no"} if bars.inconclusive == "pass" else {"no", "unknown"}
+    return tuple(finding.reason for finding in findings if finding.answer in closing)
+
+
+def notes(findings: Sequence[Finding], bars: Bars) -> tuple[str, ...]:
+    """Return what a reader should know although it closed nothing."""
+    found = []
+    for finding in findings:
+        if finding.answer == "unknown" and bars.inconclusive == "pass":
+            found.append(f"inconclusive, let pass: {finding.reason}")
+        elif finding.answer == "yes" and comparison.BY_POINT in finding.reason:
+            found.append(finding.reason)
+    return tuple(found)
+
+
+def _minimum(metrics: Mapping[str, float], name: str, bar: float) -> Finding:
+    if name not in metrics:
+        reason = f"{name} was not measured, its minimum is {bar:g}"
+        return Finding(kind="minimum", name=name, answer="no", reason=reason, bar=bar)
+    is_reached = metrics[name] >= bar
+    how = "reaches" if is_reached else "is below"
+    return Finding(
+        kind="minimum",
+        name=name,
+        answer="yes" if is_reached else "no",
+        reason=f"{name} {metrics[name]:.4g} {how} its minimum {bar:g}",
+        value=metrics[name],
+        bar=bar,
+    )
+
+
+def _slices(predictions: Predictions | None, bars: Bars) -> Iterator[Finding]:
+    for key, bar in bars.slice_minimum.items():
+        column, is_one, value = key.partition("=")
+        if predictions is None or column not in predictions.columns:
+            yield _unmeasured("slice", key, bar, f"the predictions have no column {column}")
+            continue
+        counts = slices.by_column(predictions, column)
+        if is_one and value not in counts:
+            yield _unmeasured("slice", key, bar, f"no item has {key}")
+            continue
+        for name in [value] if is_one else counts:
+            # A bar of its own outranks that of its column.
+            if is_one or f"{column}={name}" not in bars.slice_minimum:
+                yield _accuracy("slice", f"{column}={name}", counts[name], bar, bars.least_items)
+
+
+def _classes(predictions: Predictions | None, bars: Bars) -> Iterator[Finding]:
+    counts = slices.by_class(predictions) if predictions else {}
+    if EVERY in bars.class_minimum and not counts:
+        yield _unmeasured("class", EVERY, bars.class_minimum[EVERY], "the evaluation leaves no predictions")
+    for name in dict.fromkeys([*(name for name in bars.class_minimum if name != EVERY), *counts]):
+        bar = bars.class_minimum.get(name, bars.class_minimum.get(EVERY))
+        if bar is not None and name in counts:
+            yield _accuracy("class", name, counts[name], bar, bars.least_items)
+        elif bar is not None:
+            yield _unmeasured("class", name, bar, "no item has that label")
+
+
+def _unmeasured(kind: str, name: str, bar: float, why: str) -> Finding:
+    reason = f"accuracy of {kind} {name} was not measured, its minimum is {bar:g}: {why}"
+    return Finding(kind=kind, name=name, answer="no", reason=reason, bar=bar)
+
+
+def _accuracy(kind: str, name: str, count: Count, bar: float, least: int) -> Finding:
+    interval = intervals.share(count.right, count.items)
+    answer = _over(interval.low, interval.high, bar) if count.items >= least else "unknown"
+    return Finding(
+        kind=kind,
+        name=name,
+        answer=answer,
+        reason=_accuracy_said(kind, name, count, bar, least, answer, interval),
+        value=count.accuracy,
+        bar=bar,
+        low=interval.low,
+        high=interval.high,
+        items=count.items,
+    )
+
+
+def _accuracy_said(
+    kind: str, name: str, count: Count, bar: float, least: int, answer: Answer, interval: intervals.Interval
+) -> str:
+    if count.items < least:
+        return f"accuracy of {kind} {name}: {count.items} items are too few, {least} are needed"
+    measured = f"{count.accuracy:.4g} (95 % interval {interval.low:.4g} to {interval.high:.4g}, {count.items:,} items)"
+    said = {
+        "yes": f"reaches its minimum {bar:g}",
+        "no": f"is below its minimum {bar:g}",
+        "unknown": f"may be below its minimum {bar:g}, the items cannot tell",
+    }
+    return f"accuracy of {kind} {name} {measured} {said[answer]}"
+
+
+def _over(low: float, high: float, bar: float) -> Answer:
+    if low >= bar:
+        return "yes"
+    return "no" if high < bar else "unknown"
+
+
+def _calibration(
+    predictions: Predictions | None, most: float, least: int, random: np.random.Generator
+) -> Finding:
+    if predictions is None or predictions.confidences is None:
+        reason = f"calibration was not measured, at most {most:g} is allowed: the predictions hold no probabilities"
+        return Finding(kind="calibration", name="ece", answer="no", reason=reason, bar=most)
+    found = calibration.measure(predictions.confidences, predictions.correct, random)
+    answer: Answer = "unknown"
+    if len(predictions) >= least:
+        answer = _over(-found.interval.high, -found.interval.low, -most)
+    said = {"yes": "is at most", "no": "is above", "unknown": "may be above"}[answer]
+    measured = f"{found.error:.4g} (95 % interval {found.interval.low:.4g} to {found.interval.high:.4g})"
+    few = f"; {len(predictions)} items are too few, {least} are needed" if len(predictions) < least else ""
+    return Finding(
+        kind="calibration",
+        name="ece",
+        answer=answer,
+        reason=f"calibration error {measured} {said} {most:g}{few}",
+        value=found.error,
+        bar=most,
+        low=found.interval.low,
+        high=found.interval.high,
+        items=len(predictions),
+    )
+
+
+def _latency(value: float, p99_ms: float) -> Finding:
+    is_within = value <= p99_ms
+    said = "is within" if is_within else "is above"
+    reason = f"{LATENCY} {value:.4g} of the model alone {said} the promised p99_ms {p99_ms:g}"
+    answer: Answer = "yes" if is_within else "no"
+    return Finding(kind="sla", name=LATENCY, answer=answer, reason=reason, value=value, bar=p99_ms)
+
+
+def _colon(reason: str) -> str:
+    return f": {reason}" if reason else ""
