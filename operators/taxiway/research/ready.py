@@ -1,0 +1,164 @@
+"""What blocks packaging: read from a project's folder, the data repository and MLflow. Nothing is changed or run."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from taxiway import checkout as checkouts
+from taxiway import project as projects
+from taxiway.checkout import Checkout
+from taxiway.datasets import facts, get
+from taxiway.datasets.profile import columns_in
+from taxiway.errors import ProjectFaultsError, TaxiwayError
+from taxiway.registry import tracking
+from taxiway.registry.tracking import Run
+from taxiway.research.cells import here
+from taxiway.settings import Settings
+
+STABLE_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What stands between a project and its deployment; in a notebook it shows itself.
+
+    Attributes:
+        project: Its folder.
+        handle: Its handle, or an empty text where it has none.
+        blockers: What blocks it, each with the next step; none means that it is ready.
+        stable_runs: How many of the newest trainings had the same code and the same columns of data.
+        wanted_runs: How many make it stable.
+    """
+
+    project: str
+    handle: str
+    blockers: tuple[str, ...]
+    stable_runs: int
+    wanted_runs: int
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing blocks it."""
+        return not self.blockers
+
+    def __str__(self) -> str:
+        """Return it as text."""
+        return "\n".join([self._said, *(f"  - {blocker}" for blocker in self.blockers)])
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{escape(blocker)}</li>" for blocker in self.blockers)
+        return f"<p><strong>{escape(self._said)}</strong></p><ul>{items}</ul>"
+
+    @property
+    def _said(self) -> str:
+        if self.is_ready:
+            return f"{self.handle} is ready: code and schema are the same for {self.stable_runs} runs"
+        return f"{self.handle or self.project} is not ready, {len(self.blockers)} thing(s) block it:"
+
+
+def readiness(project: str | Path, *, runs: int = STABLE_RUNS, settings: Settings | None = None) -> Readiness:
+    """Return what blocks a project from being packaged and deployed, all at once.
+
+    Args:
+        project: Its folder.
+        runs: Trainings in a row with the same code and the same columns of data that count as stable.
+        settings: Where everything is; None reads the environment.
+
+    Raises:
+        InvalidSpecError: If there is no such folder.
+        TransportError: If MLflow does not answer.
+    """
+    where = here(settings)
+    found = checkouts.locate(str(Path(project).resolve()), where)
+    table = _table(found.root)
+    handle = table.get("handle", "") if isinstance(table.get("handle", ""), str) else ""
+    trained = _trainings(handle, where) if handle else ()
+    same = _stable(trained, where)
+    blockers = [
+        *_contract(found),
+        *_uncommitted(found),
+        *_bars(table),
+        *_data(trained),
+        *([_unstable(same, runs)] if trained and same < runs else []),
+    ]
+    return Readiness(
+        project=str(found.root), handle=handle, blockers=tuple(blockers), stable_runs=same, wanted_runs=runs
+    )
+
+
+def _table(root: Path) -> Mapping[str, Any]:
+    """Return `[tool.taxiway]` as far as it can be read; what is wrong with it is said by the contract."""
+    try:
+        document = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        table = document["tool"]["taxiway"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def _contract(found: Checkout) -> tuple[str, ...]:
+    try:
+        projects.read(found)
+    except ProjectFaultsError as error:
+        return error.faults
+    return ()
+
+
+def _uncommitted(found: Checkout) -> list[str]:
+    if found.commit is None:
+        return ["the code is in no Git commit; commit it, or no model of it is ever promoted"]
+    return ["the code differs from its commit; commit it"] if found.is_dirty else []
+
+
+def _bars(table: Mapping[str, Any]) -> list[str]:
+    held = table.get("evaluation")
+    if not isinstance(held, dict):
+        return ["there is no evaluation; add [tool.taxiway.evaluation] with a command and bars"]
+    names = ("minimum", "compare", "slice_minimum", "class_minimum", "calibration_at_most", "checks")
+    if any(held.get(name) for name in names):
+        return []
+    return ["the evaluation has no bars; set minimum or compare in [tool.taxiway.evaluation]"]
+
+
+def _data(trained: Sequence[Run]) -> list[str]:
+    if not trained:
+        return ["nothing was trained on a dataset version; put the data, and train on it"]
+    return []
+
+
+def _unstable(same: int, runs: int) -> str:
+    return f"code or schema changed within the last {runs} trainings, the newest {same} agree; train until {runs} do"
+
+
+def _trainings(handle: str, settings: Settings) -> tuple[Run, ...]:
+    """Return the finished trainings of a handle on dataset versions, the newest first."""
+    experiment = tracking.ensure_experiment(handle, settings)
+    found = tracking.find_runs(experiment, {"taxiway.kind": "training"}, settings)
+    return tuple(run for run in found if run.status == "FINISHED" and run.tags.get("taxiway.dataset"))
+
+
+def _stable(trained: Sequence[Run], settings: Settings) -> int:
+    """Return how many of the newest runs share code and columns with the newest one."""
+    shapes: dict[str, Any] = {}
+
+    def made_of(run: Run) -> tuple[str, Any]:
+        tag = run.tags["taxiway.dataset"]
+        if tag not in shapes:
+            shapes[tag] = _columns(tag, settings)
+        return run.tags.get("taxiway.training.digest", ""), shapes[tag]
+
+    return len(list(takewhile(lambda run: made_of(run) == made_of(trained[0]), trained)))
+
+
+def _columns(tag: str, settings: Settings) -> Any:
+    """Return the columns of a dataset version; one of which nobody knows any is only like itself."""
+    name, _, revision = tag.partition("@")
+    try:
+        profile = facts(get(name, revision, settings), settings).profile
+    except TaxiwayError:
+        return tag
+    return (sorted(profile), columns_in(profile)) if profile else tag
