@@ -11,6 +11,8 @@ from pathlib import Path
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 DEFAULT_CONTROLLER_URL = "http://127.0.0.1:8570"
 DEFAULT_GATEWAY_URL = "http://127.0.0.1:8580"
+DEFAULT_DOCKER_URL = "unix:///var/run/docker.sock"
+DEFAULT_BASE_IMAGE = "python:{python}-slim"
 
 _TRACKING, _TRACKING_URI = "MLFLOW_TRACKING_", "MLFLOW_TRACKING_URI"
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ")
@@ -25,6 +27,47 @@ _TOOL_PREFIXES = (
     "ALL_PROXY",
     "NETRC",
 )
+_REMOTE_PREFIXES = ("AWS_", "AZURE_", "GOOGLE_", "OSS_", "SSH_AUTH_SOCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Containers:
+    """How components run where they run in containers.
+
+    Attributes:
+        url: Address of the Docker engine.
+        certificates: Folder with `ca.pem`, `cert.pem` and `key.pem` for an engine behind TLS, or None.
+        base_image: Image that every generated one begins with; `{python}` stands for a version such as `3.12`.
+        registry: Where images are pushed to, such as `registry.example:5000/team`, or None.
+        network: Network of the engine that components are in; `none` is no network at all.
+        tracking_uri: Address of the MLflow server as a container reaches it; None is the same as everywhere.
+        inputs: How inputs come in: `mount` reads the folders of this host, `copy` sends them to the engine, `auto`
+            mounts where the engine sees the same folders, and copies elsewhere.
+    """
+
+    url: str = DEFAULT_DOCKER_URL
+    certificates: Path | None = None
+    base_image: str = DEFAULT_BASE_IMAGE
+    registry: str | None = None
+    network: str = "none"
+    tracking_uri: str | None = None
+    inputs: str = "auto"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Containers":
+        """Read Docker's own variables and ours."""
+        default, certificates = cls(), None
+        if environment.get("DOCKER_TLS_VERIFY"):
+            certificates = _path(environment.get("DOCKER_CERT_PATH")) or Path.home() / ".docker"
+        return cls(
+            url=environment.get("DOCKER_HOST") or default.url,
+            certificates=certificates,
+            base_image=environment.get("TAXIWAY_BASE_IMAGE") or default.base_image,
+            registry=environment.get("TAXIWAY_IMAGE_REGISTRY") or None,
+            network=environment.get("TAXIWAY_CONTAINER_NETWORK") or default.network,
+            tracking_uri=environment.get("TAXIWAY_CONTAINER_TRACKING_URI") or None,
+            inputs=environment.get("TAXIWAY_CONTAINER_INPUTS") or default.inputs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +85,10 @@ class Settings:
         gateway_url: Address of Envoy, as a client sees it.
         constraints: Constraints file that every lock honours, or None.
         secrets_dir: Folder whose files are a component's secrets, or None.
-        allow_untraceable: Whether a model of code without a Git commit is registered, marked, never to be promoted.
+        runner: Where components run: `process` or `docker`.
+        containers: How they do in containers.
+        study_storage: Where studies of parameters are kept: a folder, or the address of a PostgreSQL; None is `home`.
+        allow_untraceable: Whether a model whose lineage has a missing edge is registered, marked, never to be promoted.
     """
 
     home: Path
@@ -55,6 +101,9 @@ class Settings:
     gateway_url: str = DEFAULT_GATEWAY_URL
     constraints: Path | None = None
     secrets_dir: Path | None = None
+    study_storage: str | None = field(default=None, repr=False)
+    runner: str = "process"
+    containers: Containers = field(default_factory=Containers)
     allow_untraceable: bool = False
 
     @classmethod
@@ -77,6 +126,9 @@ class Settings:
             gateway_url=env.get("TAXIWAY_GATEWAY_URL") or DEFAULT_GATEWAY_URL,
             constraints=_path(env.get("TAXIWAY_CONSTRAINTS")),
             secrets_dir=_path(env.get("TAXIWAY_SECRETS_DIR")),
+            study_storage=env.get("TAXIWAY_STUDY_STORAGE") or None,
+            runner=env.get("TAXIWAY_RUNNER") or "process",
+            containers=Containers.from_environment(env),
             allow_untraceable=env.get("TAXIWAY_ALLOW_UNTRACEABLE", "").strip().lower()
             in ("1", "true", "yes"),
         )
@@ -91,6 +143,11 @@ def tool_environment() -> dict[str, str]:
     """Return what git, dvc and uv inherit: a component's part, proxies, and the credentials of their services."""
     ours = {name: value for name, value in os.environ.items() if name.upper().startswith(_TOOL_PREFIXES)}
     return child_environment() | ours
+
+
+def remote_environment() -> dict[str, str]:
+    """Return what DVC alone inherits beside the tools' part: the credentials of the remote that it pushes to."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_REMOTE_PREFIXES)}
 
 
 def _path(text: str | None) -> Path | None:

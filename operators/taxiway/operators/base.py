@@ -6,15 +6,20 @@ No work is done here or in an operator: each calls the library, which a notebook
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from taxiway.operators.lineage import facets as facets_of
+from taxiway.operators.lineage import remember
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from taxiway.provenance import Provenance
+    from taxiway.runners import DockerRunner
     from taxiway.settings import Settings
 
 
@@ -34,13 +39,64 @@ class TaxiwayOperator(BaseOperator):
     ui_color = "#e8f1fb"
 
     def __init__(self, *, taxiway_conn_id: str = "taxiway_default", **kwargs: Any) -> None:
-        super().__init__(**({"multiple_outputs": True} | kwargs))
+        own: dict[str, Any] = {"multiple_outputs": True, "post_execute": remember}
+        super().__init__(**(own | kwargs))
         self.taxiway_conn_id = taxiway_conn_id
 
     def settings(self) -> "Settings":
         from taxiway.operators.hooks import TaxiwayHook
 
         return TaxiwayHook(self.taxiway_conn_id).settings()
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """Return what the task read and made, for Airflow's OpenLineage provider; nothing else calls it."""
+        return facets_of(self)
+
+
+class ComponentOperator(TaxiwayOperator):
+    """An operator that runs a component of a model project, as processes or in containers.
+
+    A killed task ends its containers. One whose worker is lost leaves them, and the retry goes on with them.
+
+    Args:
+        runner: `process` or `docker`; None is what TAXIWAY_RUNNER says.
+        docker_conn_id: Connection of type `docker` for the registry that images are kept in; None logs in nowhere.
+    """
+
+    template_fields: Collection[str] = (*TaxiwayOperator.template_fields, "runner", "docker_conn_id")
+
+    _containers: "DockerRunner | None" = None
+
+    def __init__(
+        self, *, runner: str | None = None, docker_conn_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.runner = runner
+        self.docker_conn_id = docker_conn_id
+
+    def settings(self) -> "Settings":
+        found = super().settings()
+        return replace(found, runner=self.runner or found.runner)
+
+    def component_runner(self) -> "DockerRunner | None":
+        """Return the runner of containers where the switch says so; None leaves the choice to the library.
+
+        Raises:
+            TransportError: If the engine does not answer.
+        """
+        settings = self.settings()
+        if settings.runner != "docker":
+            return None
+        from taxiway.operators.hooks import docker_client
+        from taxiway.runners import containers
+
+        client = docker_client(settings.containers, self.docker_conn_id)
+        self._containers = containers(settings, client, self.log.info)
+        return self._containers
+
+    def on_kill(self) -> None:
+        if self._containers:
+            self._containers.stop(KILL_S)
 
 
 @contextmanager
@@ -101,7 +157,8 @@ def facts(context: "Context") -> dict[str, str]:
     ti, error = context["ti"], context.get("exception")
     link = getattr(ti, "log_url", "")
     found = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "link": str(link)}
-    return found | {"state": str(ti.state)} | ({"error": str(error)} if error else {})
+    state = getattr(ti.state, "value", ti.state)
+    return found | {"state": str(state)} | ({"error": str(error)} if error else {})
 
 
 def rollout_name(context: "Context", version: int) -> str:
@@ -109,14 +166,28 @@ def rollout_name(context: "Context", version: int) -> str:
     return f"{task_name(provenance(context))}-v{version}"
 
 
-def announce(task: BaseOperator, context: "Context", *, version: int | None, outcome: str | None) -> None:
-    """Write what came out into the events of the task's assets, for the DAGs that they trigger."""
+def announce(
+    task: BaseOperator,
+    context: "Context",
+    *,
+    version: int | None,
+    outcome: str | None,
+    versions: Mapping[str, int] | None = None,
+) -> None:
+    """Write what came out into the events of the task's assets, for the DAGs that they trigger.
+
+    Args:
+        task: The operator.
+        context: The task's.
+        version: The version that is live then.
+        outcome: How its rollout ended.
+        versions: Of a group the version of each handle: an asset that has a handle's name gets its `version`.
+    """
     for asset in task.outlets:
-        context["outlet_events"][asset].extra = {
-            "version": version,
-            "outcome": outcome,
-            "run_id": context["run_id"],
-        }
+        extra: dict[str, Any] = {"version": version, "outcome": outcome, "run_id": context["run_id"]}
+        if versions is not None:
+            extra |= {"version": versions.get(asset.name), "versions": dict(versions)}
+        context["outlet_events"][asset].extra = extra
 
 
 def leave(task: TaxiwayOperator, rollouts: Mapping[str, str], *, is_aborted: bool) -> None:
@@ -182,6 +253,21 @@ def specification(strategy: str | Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": strategy}
     rivals = [version_number(rival) for rival in strategy.get("rivals") or ()]
     return {**strategy, **({"rivals": rivals} if rivals else {})}
+
+
+def step_number(value: int | str | None) -> int | None:
+    """Return a step's place that came through XCom (a number) or through a template (its text); None for none.
+
+    Raises:
+        InvalidSpecError: If it is not a whole number from 0.
+    """
+    from taxiway.errors import InvalidSpecError
+
+    if value is None or value == "":
+        return None
+    if not str(value).isdecimal():
+        raise InvalidSpecError((f"got {value!r}; a step is a whole number from 0",), "rollout step")
+    return int(value)
 
 
 def version_number(value: int | str) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class TrafficGroupOperator(TaxiwayOperator):
     """Roll out one version of each of several handles; where the evidence sends one back, all go back.
 
+    All begin or none does. Each asset in `outlets` gets an event; one that is named after a handle says its version.
+
     Args:
         versions: Deployed model version by handle, such as `{"detector": 7, "classifier": 12}`.
         strategy: As TrafficOperator takes it; the same for every handle.
@@ -53,6 +55,9 @@ class TrafficGroupOperator(TaxiwayOperator):
                 actor=base.actor(context),
                 log=self.log.info,
             )
+        live = {handle: result.version for handle, result in results.items()}
+        outcome = next((result.outcome for result in results.values()), None)
+        base.announce(self, context, version=None, outcome=outcome, versions=live)
         return {handle: result.to_json() for handle, result in results.items()}
 
     def on_kill(self) -> None:

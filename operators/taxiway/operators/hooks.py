@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from taxiway.settings import Settings
+    from taxiway.settings import Containers, Settings
 
 
 class TaxiwayHook(BaseHook):
@@ -60,6 +60,34 @@ class TaxiwayHook(BaseHook):
         except TaxiwayError as error:
             return False, str(error)
         return True, f"The controller at {settings.controller_url} serves {len(endpoints)} endpoint(s)"
+
+
+def docker_client(containers: "Containers", docker_conn_id: str | None) -> Any:
+    """Return a client of the Docker engine, logged in to the registry of a connection if one is named.
+
+    Args:
+        containers: Where the engine is.
+        docker_conn_id: Connection of type `docker`, or None.
+
+    Raises:
+        TransportError: If the engine does not answer.
+    """
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
+    from airflow.providers.docker.hooks.docker import DockerHook
+
+    from taxiway.errors import TransportError
+
+    folder = containers.certificates
+    files = {name: str(folder / f"{name}.pem") if folder else None for name in ("ca", "cert", "key")}
+    tls = DockerHook.construct_tls_config(
+        ca_cert=files["ca"], client_cert=files["cert"], client_key=files["key"]
+    )
+    try:
+        return DockerHook(docker_conn_id=docker_conn_id, base_url=containers.url, tls=tls).get_conn()
+    except AirflowNotFoundException:
+        raise
+    except AirflowException as error:
+        raise TransportError(f"the Docker engine at {containers.url}", str(error)) from error
 
 
 def overlay(settings: "Settings", connection: "Connection") -> "Settings":

@@ -35,11 +35,14 @@ class PackageOperator(TaxiwayOperator):
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.packaging.package import package
+        from taxiway.registry import libraries
 
+        settings = self.settings()
         with refusals():
+            libraries.bring_if_reached(settings, self.log.warning)
             packages = package(
                 self.project,
-                self.settings(),
+                settings,
                 kinds=self.components,
                 beside=dag_folder(context),
                 revision=self.revision or None,

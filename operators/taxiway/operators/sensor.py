@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class TrafficSensor(TaxiwayOperator, BaseSensorOperator):
     """Wait for a rollout's outcome, an endpoint's phase or its live version; what is not given is not asked for.
 
-    It fails for good as soon as a rollout that was named has ended otherwise. With `mode="reschedule"` it holds no
-    worker slot between looks.
+    An endpoint that nobody has deployed yet is waited for. It fails for good as soon as a rollout that was named has
+    ended otherwise. With `mode="reschedule"` it holds no worker slot between looks.
 
     Args:
         handle: The model's handle.

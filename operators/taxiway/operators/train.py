@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals
+from taxiway.operators.base import ComponentOperator, provenance, refusals
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class TrainOperator(TaxiwayOperator):
+class TrainOperator(ComponentOperator):
     """Train with the handle's registered training package and register the model version with its whole lineage.
 
     The package is looked up by handle when the task runs, so new code needs no change here. The same code, data,
@@ -20,11 +20,12 @@ class TrainOperator(TaxiwayOperator):
         dataset: Dataset version to train on (`snapshot.output`).
         parameters: Laid over the parameters of the package (`tune.output["params"]`).
         seed: Handed to the training code as TAXIWAY_SEED.
+        source_models: Version or alias of a source model by its handle, over those of the package.
     """
 
     template_fields: Collection[str] = (
-        *TaxiwayOperator.template_fields,
-        *("handle", "dataset", "parameters", "seed"),
+        *ComponentOperator.template_fields,
+        *("handle", "dataset", "parameters", "seed", "source_models"),
     )
 
     def __init__(
@@ -34,6 +35,7 @@ class TrainOperator(TaxiwayOperator):
         dataset: Mapping[str, Any],
         parameters: Mapping[str, Any] | None = None,
         seed: int | str = 0,
+        source_models: Mapping[str, int | str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -41,6 +43,7 @@ class TrainOperator(TaxiwayOperator):
         self.dataset = dataset
         self.parameters = parameters
         self.seed = seed
+        self.source_models = source_models
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.datasets.versions import DatasetVersion
@@ -53,6 +56,8 @@ class TrainOperator(TaxiwayOperator):
                 self.settings(),
                 params=self.parameters,
                 seed=int(self.seed),
+                source_models=self.source_models,
+                runner=self.component_runner(),
                 provenance=provenance(context),
                 log=self.log.info,
             ).to_json()

@@ -7,13 +7,14 @@ never imports is never compiled; so an environment stays writable for its owner.
 
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from taxiway.errors import ToolFailedError
+from taxiway.packaging import libraries
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, program, remove, run, write_atomically
 
@@ -85,14 +86,32 @@ def ensure(locked: Lock, settings: Settings) -> Path:
                 [program("uv"), "venv", "-q", "--python", _interpreter(locked.python), folder],
                 cwd=folder.parent,
             )
-            _install(locked, folder, python)
+            _install(locked, folder, python, settings)
             (folder / _MARKER).touch()
     return python
 
 
-def _install(locked: Lock, folder: Path, python: Path) -> None:
+def install_into(locked: Lock, target: Path, scratch: Path, settings: Settings) -> None:
+    """Install what a lock names into a plain folder, compiled, for a container of the same Python and platform.
+
+    The compiled files are checked by nothing, so they are the same bytes on every host and stay valid when copied.
+
+    Raises:
+        ToolFailedError: If uv cannot install it.
+    """
+    target.mkdir()
+    if not locked.text.strip():
+        return
+    requirements = scratch / "lock.txt"
+    requirements.write_text(libraries.requirements(locked.text, settings), encoding="utf-8")
+    command = [str(program("uv")), "pip", "install", "-q", "--no-deps", "--compile-bytecode"]
+    command += ["--python", _interpreter(locked.python), "--target", str(target), "-r", str(requirements)]
+    _offline_first(command, scratch, {"PYC_INVALIDATION_MODE": "unchecked-hash"})
+
+
+def _install(locked: Lock, folder: Path, python: Path, settings: Settings) -> None:
     requirements = folder / "lock.txt"
-    requirements.write_text(locked.text, encoding="utf-8")
+    requirements.write_text(libraries.requirements(locked.text, settings), encoding="utf-8")
     command = [program("uv"), "pip", "install", "-q", "--no-deps", "--python", python, "-r", requirements]
     _offline_first([str(part) for part in command], folder)
 
@@ -101,15 +120,17 @@ def _resolve(wanted: list[str], python: str, settings: Settings, source: Path) -
     write_atomically(source, "\n".join(wanted) + "\n")
     command = [str(program("uv")), "pip", "compile", "-q", "--no-header", "--no-annotate", str(source)]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--python", _interpreter(python)]
+    if libraries.folder(settings).is_dir():
+        command += ["--find-links", str(libraries.folder(settings))]
     if settings.constraints is None:
         return run(command, cwd=source.parent)
     command += ["--constraints", str(settings.constraints)]
     return _offline_first(command, source.parent)
 
 
-def _offline_first(command: Sequence[str], folder: Path) -> str:
+def _offline_first(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
     # Exact versions have one solution, so uv's cache answers as well as an index does, and much faster.
-    link = {"UV_LINK_MODE": "hardlink"}
+    link = {"UV_LINK_MODE": "hardlink", **(environment or {})}
     try:
         return run([*command, "--offline"], cwd=folder, environment=link)
     except ToolFailedError:

@@ -14,7 +14,7 @@ from typing import Any
 from taxiway import checkout as checkouts
 from taxiway import project as projects
 from taxiway.errors import ArtifactChangedError
-from taxiway.packaging import bento, environment, source
+from taxiway.packaging import bento, environment, libraries, source
 from taxiway.project import Component, Project
 from taxiway.settings import Settings
 from taxiway.tools import digest, fresh_folder, remove
@@ -126,6 +126,8 @@ def package(
 def _freeze(project: Project, component: Component, settings: Settings) -> CodePackage:
     locked = environment.lock(component.requirements, project.requires_python, settings)
     manifest = _manifest(project, component)
+    used = libraries.libraries_of(locked.text, settings)
+    manifest |= {"libraries": used} if used else {}
     source_hash = source.content_hash(project.root, component.files)
     identity = [project.handle, component.kind, source_hash, locked.hash, locked.python, manifest]
     name = digest(identity)
@@ -162,6 +164,9 @@ def _manifest(project: Project, component: Component) -> dict[str, Any]:
         "threads": component.threads,
         "options": dict(component.options),
     }
+    # What a project does not say is no part of its packages' names.
+    found |= {"resources": dict(component.resources)} if component.resources else {}
+    found |= {"dockerfile": component.dockerfile} if component.dockerfile else {}
     if component.kind == "training":
         found["tuning"] = dict(project.tuning)
     if component.kind == "inference":
@@ -185,11 +190,23 @@ def _write(
 def materialise(made: CodePackage, settings: Settings) -> Materialised:
     """Turn a code package whose files are on this host into source, environment and Bento. Idempotent.
 
+    Raises:
+        ArtifactChangedError: If archive or lock are not what the package says.
+        ToolFailedError: If its environment or its Bento cannot be made.
+    """
+    source_dir, locked = verified(made, settings)
+    python = environment.ensure(locked, settings)
+    bento_dir = _bento(made, home_of(made.digest, settings), source_dir, python)
+    return Materialised(source_dir=source_dir, python=python, bento_dir=bento_dir)
+
+
+def verified(made: CodePackage, settings: Settings) -> tuple[Path, environment.Lock]:
+    """Return the source of a package whose files are on this host, and its lock, both checked against the package.
+
     Source that somebody changed since is thrown away and unpacked again.
 
     Raises:
         ArtifactChangedError: If archive or lock are not what the package says.
-        ToolFailedError: If its environment or its Bento cannot be made.
     """
     folder = home_of(made.digest, settings)
     source_dir = folder / "source"
@@ -197,11 +214,7 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
         remove(source_dir)
     if not source_dir.exists():
         unpack(made, folder)
-    locked = _lock_of(made, folder)
-    python = environment.ensure(locked, settings)
-    return Materialised(
-        source_dir=source_dir, python=python, bento_dir=_bento(made, folder, source_dir, python)
-    )
+    return source_dir, _lock_of(made, folder)
 
 
 def unpack(made: CodePackage, folder: Path) -> None:
