@@ -1,5 +1,7 @@
 """A client of the controller's HTTP interface. The only way from the orchestration plane into the serving plane."""
 
+import functools
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from taxiway_serving.errors import (
     InvalidSpecError,
     NotFoundError,
     NotReadyError,
+    OverloadError,
     RoleError,
     TaxiwayError,
     TransportError,
@@ -21,7 +24,7 @@ from taxiway_serving.errors import (
 
 REFUSALS: Mapping[str, Callable[..., TaxiwayError]] = {
     kind.__name__: kind
-    for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError, RoleError)
+    for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError, OverloadError, RoleError)
 }
 
 
@@ -223,6 +226,7 @@ class Controller:
 
         Raises:
             ConflictError: If another value was reported under the same ids.
+            OverloadError: If too many events wait for requests that nobody knows; what goes on is in its next step.
         """
         event = {"request_id": request_id, "metric": metric, "value": value, "event_id": event_id}
         return self._call("POST", "/v1/feedback", event | _given(event_at_s=event_at_s))
@@ -268,6 +272,7 @@ class Controller:
                 headers=self._headers,
                 timeout=self._timeout_s,
                 trust_env=False,
+                verify=_certificates(),
             )
         except httpx.HTTPError as error:
             raise TransportError(f"controller at {self._url}", f"{type(error).__name__}: {error}") from error
@@ -275,6 +280,12 @@ class Controller:
             data: dict[str, Any] = answer.json()
             return data
         raise _refusal(self._url, answer)
+
+
+@functools.lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """Return whom to trust, read once: reading it takes longer than most answers."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     │   └── RoleError             it knows the token, and its role may not do this
     ├── NotFoundError             no such endpoint, variant or rollout
     ├── ConflictError             the request contradicts what is already there
+    ├── OverloadError             there is no room for more just now; may be retried later
     ├── NotReadyError             a variant missed its deadline; carries the end of its log
     └── TransportError            a peer could not be reached or did not answer; may be retried
 
@@ -80,6 +81,17 @@ class ConflictError(TaxiwayError):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}" + (f"; {self.next_step}" if self.next_step else "")
+
+
+class OverloadError(TaxiwayError):
+    """There is no room for more of something just now."""
+
+    def __init__(self, what: str, got: str, limit: str, next_step: str) -> None:
+        super().__init__(what, got, limit, next_step)
+        self.what, self.got, self.limit, self.next_step = what, got, limit, next_step
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.got}; at most {self.limit}; {self.next_step}"
 
 
 class NotReadyError(TaxiwayError):

@@ -7,7 +7,7 @@ and HTTP are elsewhere.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -27,6 +27,8 @@ SKEW_S: Final = 60.0
 FUTURE_S: Final = 300.0
 SESSION_S: Final = 60.0
 """What a user asks for within this time of an exposure belongs to it: one who reloads all day is not all evidence."""
+NOT_DRAWN: Final = 0.0
+"""Share of a version that nobody drew: its unit came by a header, a cookie or a list."""
 DEFAULT_WINDOW_S: Final = 3600.0
 LONGEST_WINDOW_S: Final = 30 * 86_400.0
 _METRIC: Final = re.compile(METRIC_PATTERN)
@@ -43,7 +45,8 @@ class Exposure:
         version: The version that it was assigned to, also where another one answered for it.
         unit: Who asked, as in `Attempt.unit`.
         at_s: When.
-        share: Probability with which its unit was given this version then, above 0 up to 1.
+        share: Probability with which its unit was given this version then, above 0 up to 1; `NOT_DRAWN` if it was not
+            left to chance, so that it can be compared with nothing.
     """
 
     request_id: str
@@ -169,9 +172,7 @@ def events_from_json(value: Any, now_s: float) -> tuple[Event, ...]:
         InvalidSpecError: If anything is wrong; every fault of every event is named.
     """
     given = value if isinstance(value, list) else [value]
-    if not 1 <= len(given) <= MOST_EVENTS:
-        fault = f"takes 1 to {MOST_EVENTS:,} events at once, got {len(given):,}; send them in several calls"
-        raise InvalidSpecError((fault,), "feedback")
+    _check_number(len(given))
     events, faults = [], []
     for number, each in enumerate(given, 1):
         event, own = _event(each, now_s)
@@ -208,6 +209,33 @@ def event_faults(event: Event, now_s: float) -> tuple[str, ...]:
             f"event_at_s: lies {ahead_s:.0f} s in the future, at most {FUTURE_S:g} s; set the sender's clock"
         )
     return tuple(faults)
+
+
+def check_events(events: Sequence[Event], now_s: float) -> None:
+    """Refuse a call that has any fault.
+
+    Args:
+        events: What came in, 1 to 1,000.
+        now_s: The time.
+
+    Raises:
+        InvalidSpecError: With every fault of every event.
+    """
+    _check_number(len(events))
+    several = len(events) > 1
+    faults = tuple(
+        f"event {number}: {fault}" if several else fault
+        for number, event in enumerate(events, 1)
+        for fault in event_faults(event, now_s)
+    )
+    if faults:
+        raise InvalidSpecError(faults, "feedback")
+
+
+def _check_number(number: int) -> None:
+    if not 1 <= number <= MOST_EVENTS:
+        fault = f"takes 1 to {MOST_EVENTS:,} events at once, got {number:,}; send them in several calls"
+        raise InvalidSpecError((fault,), "feedback")
 
 
 def conflicts(events: Iterable[Event], known: Mapping[tuple[str, str, str], float]) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ HEADER_REQUEST_ID: Final = "x-request-id"
 HEADER_USER_ID: Final = "x-user-id"
 HEADER_UNIT: Final = "x-taxiway-unit"
 HEADER_REASON: Final = "x-taxiway-reason"
+HEADER_CONTRACT: Final = "x-taxiway-contract"
+CONTRACT_KEPT: Final = "kept"
+CONTRACT_BROKEN: Final = "broken"
 USER_COOKIE: Final = "taxiway_uid"
 
 # A traced request may change a nibble of its id after this many characters; what must stay stable reads only these.

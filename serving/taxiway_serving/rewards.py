@@ -107,7 +107,7 @@ def outcome_of(reported: Iterable[Reported], metric: Metric) -> Outcome:
             by_opening.setdefault(each.opening, []).append(each)
         else:
             late += 1
-    values = [_value(own, metric.how) for own in by_opening.values()]
+    values = [value_of(own, metric.how) for own in by_opening.values()]
     delays_s = sorted(max(0.0, min(one.delay_s for one in own)) for own in by_opening.values())
     received = [one.received_at_s for own in by_opening.values() for one in own]
     return Outcome(
@@ -146,13 +146,20 @@ def rewards_of(
         if version in arms and second >= first:
             row = _Row(second=second, count=count, outcome=outcomes.get((version, second), NO_OUTCOME))
             (arms[version].mature if second <= mature_until_s else arms[version].young).append(row)
+    window_s = metric.window_s
+    seen = {version: _watched(arm, now_s, window_s) for version, arm in arms.items()}
+    # The largest and the sum may grow until the window is over, so no delay says that they are whole.
+    told = seen if metric.how == "first" else {}
     credit = credited(
-        {version: _ages(arm, now_s, metric.window_s) for version, arm in arms.items()},
-        {version: _latest_delays(arm.mature) for version, arm in arms.items()},
-        window_s=metric.window_s,
+        {version: _ages(arm, now_s, window_s) for version, arm in arms.items()},
+        {version: [delay_s for delay_s, _ in own] for version, own in told.items()},
+        window_s=window_s,
+        watched={version: [age_s for _, age_s in own] for version, own in told.items()},
     )
     return {
-        version: _rewards(version, arm, credit.exposures[version], credit.mode)
+        version: _rewards(
+            version, arm, credit.exposures[version], credit.mode, [delay_s for delay_s, _ in seen[version]]
+        )
         for version, arm in arms.items()
     }
 
@@ -217,6 +224,15 @@ def summarise(
     return rewards_of(counts, outcomes, metric, versions=versions, since_s=since_s, now_s=now_s)
 
 
+def value_of(own: Sequence[Reported], how: How) -> float:
+    """Return the one value that the events of an exposure come to, at least one."""
+    if how == "max":
+        return max(one.event.value for one in own)
+    if how == "sum":
+        return math.fsum(one.event.value for one in own)
+    return min(own, key=lambda one: (one.event.event_at_s, one.event.key)).event.value
+
+
 def percentile(ascending: Sequence[float], rank: float) -> float | None:
     """Return the value below which a part of them lie, by nearest rank; None of nothing."""
     return ascending[min(len(ascending) - 1, math.ceil(rank * len(ascending)) - 1)] if ascending else None
@@ -258,12 +274,12 @@ def _ages(arm: _Arm, now_s: float, window_s: float) -> list[tuple[float, float]]
     return [mature, *((max(0.0, now_s - row.second), float(row.count)) for row in arm.young)]
 
 
-def _rewards(version: int, arm: _Arm, exposures: float, mode: Mode) -> Rewards:
+def _rewards(version: int, arm: _Arm, exposures: float, mode: Mode, delays_s: Sequence[float]) -> Rewards:
     """With `mature`, the early rewards of young exposures would count without those exposures: leave out both."""
     rows = [*arm.mature, *arm.young]
     counted = [row.outcome for row in (arm.mature if mode == "mature" else rows)]
     seen = [row.outcome.last_at_s for row in rows if row.outcome.last_at_s is not None]
-    delays_s = sorted(_latest_delays(rows))
+    ascending = sorted(delays_s)
     return Rewards(
         version=version,
         mode=mode,
@@ -276,27 +292,26 @@ def _rewards(version: int, arm: _Arm, exposures: float, mode: Mode) -> Rewards:
         pending=sum(max(0, row.count - row.outcome.rewarded) for row in arm.young),
         late=sum(row.outcome.late for row in rows),
         last_at_s=max(seen, default=None),
-        delay_p50_s=percentile(delays_s, 0.5),
-        delay_p95_s=percentile(delays_s, 0.95),
+        delay_p50_s=percentile(ascending, 0.5),
+        delay_p95_s=percentile(ascending, 0.95),
     )
 
 
-def _latest_delays(rows: Sequence[_Row]) -> list[float]:
-    """Return delays of the latest rewards. Give only mature rows to learn from: the others' are the short ones."""
-    found: list[float] = []
-    for row in sorted(rows, key=lambda row: row.second, reverse=True):
-        found += row.outcome.delays_s
+def _watched(arm: _Arm, now_s: float, window_s: float) -> list[tuple[float, float]]:
+    """Return delays of rewards, each with the age of its exposure: of a young one only a short delay can be seen.
+
+    Of those past the window the latest; of the young ones some of every age, or long delays would be missing.
+    """
+    found: list[tuple[float, float]] = []
+    for row in sorted(arm.mature, key=lambda row: row.second, reverse=True):
+        found += [(delay_s, window_s) for delay_s in row.outcome.delays_s]
         if len(found) >= MOST_DELAYS:
             break
+    young = [row for row in arm.young if row.outcome.delays_s]
+    for row in young[:: 1 + len(young) * _DELAYS_PER_SECOND // MOST_DELAYS]:
+        age_s = max(0.0, now_s - row.second)
+        found += [(delay_s, max(age_s, delay_s)) for delay_s in row.outcome.delays_s]
     return found
-
-
-def _value(own: Sequence[Reported], how: How) -> float:
-    if how == "max":
-        return max(one.event.value for one in own)
-    if how == "sum":
-        return math.fsum(one.event.value for one in own)
-    return min(own, key=lambda one: (one.event.event_at_s, one.event.key)).event.value
 
 
 def _opened(exposures: Iterable[Exposure]) -> dict[str, tuple[Exposure, Exposure]]:

@@ -1,16 +1,23 @@
 """What the benchmarks compute from what they saw: a benchmark whose figures cannot go wrong shows nothing."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from math import inf, log
+from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import disorder, uncommitted
+from benchmarks.crash_rows import ROWS
+from benchmarks.crashes import disorder, planned, uncommitted
 from benchmarks.plane import Seen
+from benchmarks.replaying import differences
 from benchmarks.rules import PEERS, Event, Rule, acts_after_s, bound_units, divergence, guard_after_s
+from benchmarks.simulations.measured import Measured
 from benchmarks.switch import effects_s
 from taxiway_serving.ledger.chain import Entry
 from taxiway_serving.split import Split
+from tests.serving.plane import Plane as InMemory
 
 STRICT = Rule(name="strict", window_s=10.0, success=0.99, most_bad_windows=1)
 
@@ -84,3 +91,42 @@ def test_change_counts_as_seen_only_before_the_next_one() -> None:
     found = effects_s([1.0, 2.0, 3.0], [1.01, 3.02])
     assert found[1] is None
     assert [after_s for after_s in found if after_s] == pytest.approx([0.01, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "bar", "holds"),
+    [
+        (0.0, 0.0, 0.0, True),
+        (0.0015, 0.0009, 0.0, False),
+        (0.051, 0.005, 0.05, True),
+        (0.07, 0.005, 0.05, False),
+    ],
+    ids=["never", "thrice in 2,000", "within noise", "beyond noise"],
+)
+def test_bar_of_zero_is_held_by_zero_alone(value: float, error: float, bar: float, holds: bool) -> None:
+    assert Measured(name="x", value=value, error=error, runs=2000, bar=bar).holds is holds
+
+
+def test_weights_of_a_bandit_are_held_against_the_ledgers() -> None:
+    bandit = next(row for row in ROWS if row.name == "bandit")
+    entries = [
+        entry(10.0 + n, split=Split.of(1, {2: weight}).to_json())
+        for n, weight in enumerate((0, 50, 20, 20, 0))
+    ]
+    assert planned(bandit, entries, 2) == [0, 50, 20, 0]
+    assert disorder(seen(0, 50, 20, 0), 2, planned(bandit, entries, 2)) == 0
+    assert disorder(seen(0, 20, 50, 0), 2, planned(bandit, entries, 2)) == 2
+
+
+def test_decision_that_is_not_as_the_ledger_has_it_is_found(tmp_path: Path) -> None:
+    with closing(InMemory(tmp_path)) as made:
+        made.go_live(1)
+    database = tmp_path / "controller.db"
+    assert [*differences(f"sqlite:///{database}")] == []
+    with closing(sqlite3.connect(database)) as connection, connection:
+        changed = connection.execute(
+            "UPDATE entries SET reason = 'another' WHERE seq = (SELECT max(seq) FROM entries WHERE kind = 'decision')"
+        )
+        assert changed.rowcount == 1
+    (found,) = differences(f"sqlite:///{database}")
+    assert "recorded ('promote', 'another'" in found

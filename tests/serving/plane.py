@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.replaying import differences
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.senses import NoSenses, Senses
 from taxiway_serving.controller.tick import Reconciler
@@ -52,13 +53,15 @@ class Plane:
         self.most_rollouts = MOST_ROLLOUTS
         self.senses: Senses = NoSenses()
         self.was_bad_from_its_first_request = False
-        url = f"sqlite:///{home / 'controller.db'}"
-        self.store, self.outbox = SqlStore(url, keeps_deliveries=True), SqlOutbox(url)
+        self._url = f"sqlite:///{home / 'controller.db'}"
+        self.store, self.outbox = SqlStore(self._url, keeps_deliveries=True), SqlOutbox(self._url)
         self.restart()
 
     def close(self) -> None:
+        """Close the store, and decide everything again that its ledger says was decided."""
         self.store.close()
         self.outbox.close()
+        assert [*differences(self._url)] == []
 
     @property
     def now_s(self) -> float:

@@ -1,11 +1,13 @@
 """Envoy's attempt log as a source of evidence: offsets, half lines, rotation, loss."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from taxiway_serving.answers import Answer
 from taxiway_serving.contracts import SourceContract
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.evidence.access_log import AttemptLog
@@ -259,7 +261,28 @@ def test_end_is_behind_what_is_there(log: Path) -> None:
     assert [a.status for a in source.read(cursor).attempts] == [500]
 
 
-@pytest.mark.parametrize("cursor", ["x", "1", "1:", ":1", "1:-1", "1:1:1", "1:1:", "1:1:0123456789abcdeg"])
+def test_cursor_with_the_mark_of_an_earlier_release_is_read(log: Path) -> None:
+    append(log, line(), line(status=500))
+    mark = hashlib.sha256(line()[:512]).hexdigest()[:16]
+    cursor = f"{log.stat().st_ino}:{len(line())}:{mark}"
+    batch = AttemptLog(log).read(cursor)
+    assert ([a.status for a in batch.attempts], batch.is_complete) == ([500], True)
+    reuse_inode(log, line(user="somebody else"), line(status=501))
+    batch = AttemptLog(log).read(cursor)
+    assert ([a.status for a in batch.attempts], batch.is_complete) == ([200, 501], False)
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [("kept", Answer.YES), ("broken", Answer.NO), ("-", Answer.UNKNOWN), (None, Answer.UNKNOWN)],
+)
+def test_attempt_says_what_the_service_says_of_its_contract(log: Path, told: object, answer: Answer) -> None:
+    assert read_one(log, contract=told).keeps_contract is answer
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "1", "1:", ":1", "1:-1", "1:1:x", "1:1:", "1:1:0123456789abcdeg", "1:1:1:1"]
+)
 def test_cursor_of_another_source_is_refused(log: Path, cursor: str) -> None:
     with pytest.raises(InvalidSpecError, match="not a cursor"):
         AttemptLog(log).read(cursor)

@@ -13,7 +13,6 @@ from taxiway_serving.statistics.betting import (
     RISE_RATIOS,
     beyond_noise_terms,
     bounded_terms,
-    most_beyond_noise,
     paired_terms,
 )
 from taxiway_serving.statistics.label import (
@@ -106,20 +105,14 @@ def test_likeness_bet_without_noise_is_the_budget_test() -> None:
     assert beyond_noise_terms(2, 0, 500, limit=0.01) == pytest.approx(expected)
 
 
-def test_bound_on_difference_is_the_least_limit_certified() -> None:
-    bound = most_beyond_noise(3, 2, 2000)
-    passes = [
-        log_mean_exp(beyond_noise_terms(3, 2, 2000, limit=limit), FLAWLESS_WEIGHTS) >= THRESHOLD
-        for limit in (bound * 0.99, bound * 1.01)
-    ]
-    assert passes == [False, True]
+def test_likeness_is_proven_by_so_many_equal_answers_and_one_that_differs_costs_more() -> None:
+    def is_certified(differ: int, samples: int) -> bool:
+        terms = beyond_noise_terms(differ, 0, samples, limit=0.01)
+        return log_mean_exp(terms, FLAWLESS_WEIGHTS) >= THRESHOLD
 
-
-def test_bound_on_difference_shrinks_with_samples_and_grows_with_differences() -> None:
-    assert most_beyond_noise(0, 0, 319) <= 0.01 < most_beyond_noise(0, 0, 300)
-    assert most_beyond_noise(0, 0, 0) == pytest.approx(1)
-    assert most_beyond_noise(5, 0, 500) > most_beyond_noise(1, 0, 500) > most_beyond_noise(0, 0, 500)
-    assert most_beyond_noise(500, 0, 500) > 0.9
+    assert [is_certified(0, samples) for samples in (0, 300, 340)] == [False, False, True]
+    assert [is_certified(1, samples) for samples in (340, 710)] == [False, True]
+    assert not is_certified(50, 340)
 
 
 @pytest.mark.parametrize(("samples", "limit"), [(1, 0.01), (10, 0.0), (10, 1.0)])

@@ -80,3 +80,32 @@ def test_closed_door_proves_nothing_by_comparison(capped: Plane) -> None:
     assert after.totals["2/errors"].bad_control > before.totals["2/errors"].bad_control
     for name in ("2/error_ratio", "2/ratio_certificate"):
         assert after.guards.get(name) == before.guards.get(name)
+
+
+def test_cap_holds_where_everybody_has_failed_on_stable_before(live: Plane) -> None:
+    """Who was bad on any version proves nothing more, and yet meets the candidate."""
+    live.users = 400
+    live.fails = lambda version, _number: version == 1
+    steps = [
+        {"bake": {"duration_s": 9}},
+        {"setWeight": 20},
+        {"bake": {"duration_s": 900}},
+        {"setWeight": 100},
+    ]
+    live.begin(2, name="r", strategy={"kind": "canary", "steps": steps}, max_users=20)
+    live.tick(9, requests=100)
+    live.tick(60, requests=9)
+    met = {a.unit for a in live.source.read("").attempts if a.assigned == 2}
+    assert live.state("r").is_closed
+    assert 0 < len(met) <= 20
+    assert live.state("r").exposed == len(met)
+
+
+def test_cap_holds_when_a_weight_rises_before_users_who_have_failed(live: Plane) -> None:
+    live.users = 150
+    live.fails = lambda version, _number: version == 1
+    steps = [{"setWeight": 1}, {"bake": {"duration_s": 60}}, {"setWeight": 50}, {"setWeight": 100}]
+    live.begin(2, name="r", strategy={"kind": "canary", "steps": steps}, max_users=20)
+    live.tick(120, requests=50)
+    met = {a.unit for a in live.source.read("").attempts if a.assigned == 2}
+    assert (live.state("r").is_closed, live.state("r").is_open, len(met) <= 20) == (True, False, True)

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from taxiway_serving.contracts import Until
+from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidNameError
 from taxiway_serving.evidence.comparison import Comparison
-from taxiway_serving.evidence.matching import Criterion
 from taxiway_serving.shadow.calls import Target
 from taxiway_serving.shadow.comparator import comparing
 from taxiway_serving.shadow.lane import Comparing, Limits

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxiway_serving.answers import Answer
+from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.evidence.comparison import Comparison, Findings, findings
-from taxiway_serving.evidence.matching import Criterion, Response, match
+from taxiway_serving.evidence.matching import Response, match
 from taxiway_serving.statistics.betting import paired_terms
 from taxiway_serving.statistics.label import HARM_RATIOS, log_mean_exp
 

@@ -314,6 +314,7 @@ events = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=events)
 def test_no_order_of_events_routes_to_nothing_or_promotes_a_bad_version(

@@ -1,13 +1,16 @@
 """What a version would do at 100 %, asked of the controller: from logged decisions, each unit once, windows closed."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from taxiway_serving.feedback import Event, Exposure, Metric
+from taxiway_serving.feedback import Event, Exposure, How, Metric
 from taxiway_serving.ledger.rewards import SqlRewards
+from taxiway_serving.split import Split
 from taxiway_serving.statistics.counterfactual import counterfactual
 
 CLICK = Metric(name="click", window_s=10.0)
@@ -62,6 +65,48 @@ def test_decisions_with_an_open_window_are_left_out(rewards: SqlRewards) -> None
 def test_version_that_was_never_drawn_has_no_decisions(rewards: SqlRewards) -> None:
     rewards.record([_exposure(1, 1, 1.0)])
     assert rewards.drawn("digits", CLICK, version=2, since_s=0.0, now_s=5000.0) == []
+
+
+@pytest.mark.parametrize(("how", "value"), [("first", 2.0), ("max", 5.0), ("sum", 7.0)])
+def test_decision_brought_what_its_events_come_to(rewards: SqlRewards, how: How, value: float) -> None:
+    rewards.record([_exposure(1, 2, 0.5)])
+    told = [("a", 2.0, 1002.0), ("b", 5.0, 1003.0)]
+    events = [
+        Event(request_id="r1", metric="click", value=value, event_id=name, event_at_s=at_s)
+        for name, value, at_s in told
+    ]
+    rewards.accept(events, now_s=1010.0)
+    metric = replace(CLICK, how=how)
+    assert rewards.drawn("digits", metric, version=2, since_s=0.0, now_s=2000.0) == [(2, 0.5, value)]
+
+
+def _run(rewards: SqlRewards, chance: np.random.Generator, first: int) -> None:
+    """Let a tenth of 1,000 requests go to version 2, and then 3,000 to version 1 alone."""
+    rewards.note_splits({"digits": Split.of(1, {2: 10})}, now_s=1000.0 + first)
+    rewards.record(
+        [
+            _exposure(n, 2 if is_drawn else 1, 0.1 if is_drawn else 0.9)
+            for n, is_drawn in enumerate(chance.random(1000) < 0.1, first)
+        ]
+    )
+    rewards.note_splits({"digits": Split.whole(1)}, now_s=2000.0 + first)
+    rewards.record([_exposure(n, 1, 1.0) for n in range(first + 1000, first + 4000)])
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["one controller", "restarted"])
+def test_time_without_a_share_between_two_runs_is_left_out(tmp_path: Path, restarts: bool) -> None:
+    url, chance = f"sqlite:///{tmp_path / 'rewards.db'}", np.random.default_rng(3)
+    with ExitStack() as stack:
+        rewards = stack.enter_context(closing(SqlRewards(url)))
+        _run(rewards, chance, 1)
+        if restarts:
+            rewards = stack.enter_context(closing(SqlRewards(url)))
+        _run(rewards, chance, 5001)
+        rows = rewards.drawn("digits", CLICK, version=2, since_s=0.0, now_s=99_999.0)
+        later = rewards.drawn("digits", CLICK, version=2, since_s=6000.0, now_s=99_999.0)
+    assert 1900 < len(rows) <= 2000
+    assert len(later) <= 1000
+    assert counterfactual(rows, 2).reason == ""
 
 
 def test_estimate_of_a_tenth_of_the_traffic_foretells_the_whole(rewards: SqlRewards) -> None:

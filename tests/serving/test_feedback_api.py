@@ -13,9 +13,11 @@ from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.limits import MOST_BODY_BYTES
 from taxiway_serving.controller.sightings import Shares, exposures_of, served_of
-from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError, RoleError
+from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError, OverloadError, RoleError
+from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.feedback import Exposure, Metric
-from taxiway_serving.ledger.rewards import UNKNOWN_AFTER_S, SqlRewards
+from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S
+from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.timeline import SqlTimeline
 from tests.serving.plane import HANDLE, Plane
 
@@ -46,6 +48,7 @@ class Served:
             clock=lambda: self.now_s,
             rewards=self.rewards,
             timeline=self.timeline,
+            attempts_of=AttemptLog(plane.home / "attempts.jsonl").find,
         )
         config = uvicorn.Config(create_app(parts), port=0, log_level="warning", lifespan="off")
         self._server = uvicorn.Server(config)
@@ -212,6 +215,73 @@ def test_timeline_joins_split_requests_and_rewards(served: Served, plane: Plane)
     assert sum(row["rewards"]["click"]["sum"] for row in found) == 30
     assert {row["weight_pct"] for row in found} >= {100.0}
     assert found[0]["p50_ms"] == pytest.approx(2.0, rel=0.08)
+
+
+def test_feedback_that_would_wait_without_room_is_refused_with_the_way_out(served: Served) -> None:
+    served.rewards._most_waiting = 1
+    served.expose("r1")
+    assert served.post([_event("r1"), _event("r7")]).status_code == 202
+    assert served.post(_event("r8")).status_code == 429
+    with pytest.raises(OverloadError, match="at most 1; send the x-request-id of answers"):
+        served.client().feedback("r8", "click", 1)
+    assert served.client().feedback("r1", "sale", 1)["status"] == "attributed"
+
+
+def _half(served: Served, *, rate: int) -> None:
+    """Let 400 requests go to two versions by turns; version 2 earns once in so many."""
+    served.rewards.follow(HANDLE, [CLICK])
+    served.rewards.record(
+        [
+            Exposure(
+                request_id=f"r{number}",
+                handle=HANDLE,
+                version=1 + number % 2,
+                unit=f"user:{number}",
+                at_s=served.now_s,
+                share=0.5,
+            )
+            for number in range(400)
+        ]
+    )
+    served.client().feedback_batch([_event(f"r{number}") for number in range(1, 400, 2 * rate)])
+
+
+def test_counterfactual_foretells_what_a_version_would_earn_at_100_per_cent(
+    served: Served, plane: Plane
+) -> None:
+    plane.deploy(1)
+    _half(served, rate=4)
+    served.waited_s += 61.0
+    found = served.client("viewer").counterfactual(HANDLE, 2, "click")
+    assert (found["handle"], found["version"], found["metric"], found["window_s"]) == (HANDLE, 2, "click", 60)
+    assert (found["decisions"], found["drawn"], found["reason"]) == (400, 200, "")
+    assert found["low"] < found["value"] < found["high"]
+    assert found["value"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_counterfactual_says_why_it_has_no_value(served: Served, plane: Plane) -> None:
+    plane.deploy(1)
+    _half(served, rate=4)
+    early = served.client().counterfactual(HANDLE, 2, "click")
+    assert (early["value"], early["low"], early["high"]) == (None, 0.0, 1.0)
+    assert "drawn 0 times" in early["reason"]
+    served.waited_s += 61.0
+    later = served.client().counterfactual(HANDLE, 2, "click", since_s=served.now_s)
+    assert later["value"] is None
+
+
+def test_counterfactual_is_on_the_scale_and_by_the_window_that_are_asked_for(
+    served: Served, plane: Plane
+) -> None:
+    plane.deploy(1)
+    _half(served, rate=1)
+    served.waited_s += 61.0
+    found = served.client().counterfactual(HANDLE, 2, "click", least=-1, most=0.5, window_s=30)
+    assert (found["value"], found["window_s"]) == (0.5, 30)
+    with pytest.raises(InvalidSpecError):
+        served.client().counterfactual(HANDLE, 2, "click", window_s=0)
+    with pytest.raises(NotFoundError, match="deploy a model version"):
+        served.client().counterfactual("nothing", 2, "click")
 
 
 def test_timeline_of_an_unknown_handle_is_not_found(served: Served) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from taxiway_serving.errors import ConflictError
+from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.machine import GROUP_DEADLINE_S
 from taxiway_serving.rollout.state import Outcome, Status
+from taxiway_serving.strategies import rollout_from_json
 from tests.serving.operating import (
     GATED,
     OTHER,
@@ -124,3 +125,15 @@ def test_group_of_other_handles_under_the_same_name_is_refused(pair: Plane) -> N
     begin_pair(pair, "mine")
     with pytest.raises(ConflictError, match=f"is of {HANDLE}, {OTHER}"):
         pair.begin(12, name="x", handle=OTHER, group={"name": "release", "handles": [OTHER]})
+
+
+def test_group_of_rollouts_with_one_id_is_refused(pair: Plane) -> None:
+    """An id names one rollout of all handles; twice in one request it would be neither's."""
+    group = {"name": "release", "handles": [HANDLE, OTHER]}
+    specs = [
+        rollout_from_json({"id": "both", "handle": handle, "version": version, "group": group})
+        for handle, version in ((HANDLE, 2), (OTHER, 12))
+    ]
+    with pytest.raises(InvalidSpecError, match="id: two rollouts have the same"):
+        pair.commands.start_group(specs)
+    assert pair.store.fleet().rollouts == ()

@@ -43,6 +43,7 @@ def _intervals(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.01, 0.05, 0.5])
 def test_error_ratio_keeps_alpha_on_healthy_canary(weight: float) -> None:
     rng = np.random.default_rng(1)
@@ -145,6 +146,7 @@ def _sticky_counts(
     return found
 
 
+@pytest.mark.slow
 def test_error_ratio_keeps_alpha_with_permanently_failing_users() -> None:
     rng = np.random.default_rng(6)
     runs = [

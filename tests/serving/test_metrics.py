@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.rollout.machine import readings_of
 from taxiway_serving.rollout.metrics import KINDS, Metric, metric_from_json
 from taxiway_serving.rollout.state import Outcome
 from taxiway_serving.statistics.label import Counts
@@ -56,7 +57,15 @@ def test_query_is_best_low_and_feedback_best_high_unless_told() -> None:
         ({"name": "x", "high": float("nan")}, "must be a number"),
         ({"name": "x", "dry_run": "yes"}, "must be true or false"),
         ({"name": "x", "window_s": 0}, "window_s above 0"),
-        ({"name": "x", "limit": 3}, "feedback has none"),
+        ({"name": "x", "limit": 3}, "must lie in 0 to 1"),
+        ({"name": "x", "interval_s": 3}, "feedback has none"),
+        ({"name": "x", "failure_limit": 3}, "failure_limit: given without a limit"),
+        ({"name": "latency", "min_units": 3}, "min_units: given without a limit"),
+        ({"name": "latency", "limit": 0.1, "min_units": 0}, "min_units: got 0"),
+        ({"name": "latency", "limit": 200}, "a share of the units"),
+        ({"name": "errors", "limit": 1}, "a share of the units"),
+        ({"name": "errors", "kind": "latency", "limit": 0.1}, "always counted"),
+        ({**QUERY, "min_units": 3}, "prometheus has none"),
         ({"name": "latency", "low": 3}, "latency has none"),
         ({**QUERY, "query": ""}, "needs its text"),
         ({**QUERY, "limit": None}, "a number as limit"),
@@ -154,3 +163,57 @@ def test_dry_run_is_scored_and_shown_and_never_acts() -> None:
     assert not shown["cpu_limit"].acts
     assert not shown["schema_ratio"].acts
     assert walk.state.guards["2/cpu_limit"] == (10.0, 10.0)
+
+
+COUNTED = ("errors", "client_errors", "latency", "latency_slo", "schema")
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_limit_on_what_is_counted_acts_on_each_so_many_units(name: str) -> None:
+    """Both versions fail alike, so no guard would: the limit is the user's own rule."""
+    walk = _walk({"name": name, "limit": 0.1, "min_units": 60, "failure_limit": 1}, latency_ms=50)
+    alike = seen(counts={f"2/{name}": units(control=600, bad=4, bad_control=80)})
+    walk.look(alike, times=3)
+    assert (walk.state.outcome, walk.state.guards[f"2/{name}_limit"]) == (None, (1, 1, 30, 4))
+    walk.look(alike)
+    assert walk.look(GOOD).outcome is Outcome.ROLLED_BACK
+    assert f"{name}: 2 of 2 values above 0.1; 1 are borne" in walk.state.reason
+
+
+def test_limit_on_errors_leaves_a_version_within_it_alone() -> None:
+    walk = _walk({"name": "errors", "limit": 0.2, "min_units": 60})
+    walk.look(seen(errors=units(control=600, bad=4, bad_control=80)), times=5)
+    assert walk.state.outcome is None
+    assert walk.state.guards["2/errors_limit"][:2] == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("direction", "mine", "is_harm"), [("up", 0.2, True), ("up", 0.4, False), ("down", 0.4, True)]
+)
+def test_limit_on_feedback_is_on_the_mean_of_the_candidates_rewards(
+    direction: str, mine: float, is_harm: bool
+) -> None:
+    """On the metric's own scale: 0 to 10, so a value of 0.2 stands for 2."""
+    metric = {
+        "name": "click",
+        "high": 10,
+        "limit": 3,
+        "min_units": 20,
+        "direction": direction,
+        "dry_run": False,
+    }
+    walk = _walk(metric)
+    walk.look(_earned(mine, mine), times=3)
+    walk.look(GOOD)
+    assert (walk.state.outcome is Outcome.ROLLED_BACK) is is_harm
+    shown = {reading.name: reading for reading in readings_of(walk.spec, walk.steps, walk.state)}
+    assert {"click_drop", "click_limit"} <= shown.keys()
+
+
+def test_limit_takes_no_part_of_alpha() -> None:
+    alone, limited = _walk("latency"), _walk("latency", {"name": "errors", "limit": 0.1})
+    thresholds = [
+        {each.name: each.threshold for each in readings_of(walk.spec, walk.steps, walk.state)}
+        for walk in (alone, limited)
+    ]
+    assert thresholds[1] == {**thresholds[0], "errors_limit": 1.0}

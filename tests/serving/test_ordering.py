@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from taxiway_serving.controller.ordering import table_of, wanted_split
+from taxiway_serving.answers import Answer
+from taxiway_serving.controller.ordering import may_leave, table_of, wanted_split
 from taxiway_serving.controller.refusals import check_routes
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Variant, Wish
@@ -166,3 +167,22 @@ def test_broken_route_of_one_handle_leaves_the_gateway_to_the_others(
     plane.tick(20, requests=20)
     assert (plane.live("faces"), plane.router.observed(HANDLE)) == (12, Split.whole(1))
     assert caplog.text.count("route of digits") == 1
+
+
+LEAVES = {
+    "nobody needs it": (Split.whole(1), Answer.YES, 10.0, True),
+    "read back with a share": (Split.of(1, {2: 5}), Answer.YES, 10.0, False),
+    "requests under way": (Split.whole(1), Answer.NO, 10.0, False),
+    "nobody knows whether": (Split.whole(1), Answer.UNKNOWN, 10.0, False),
+    "kept warm": (Split.whole(1), Answer.YES, 4.0, False),
+}
+
+
+@pytest.mark.parametrize(("observed", "drained", "now_s", "leaves"), LEAVES.values(), ids=LEAVES.keys())
+def test_variant_leaves_when_nobody_needs_it_and_the_gateway_sends_it_nothing(
+    observed: Split, drained: Answer, now_s: float, leaves: bool
+) -> None:
+    """The wanted split is read back a moment later: until then requests still go by the old one."""
+    gone = replace(_variant("digits", 2), retire_at_s=5.0)
+    fleet = _fleet(replace(LIVE, split=Split.whole(1)), _variant("digits", 1), gone)
+    assert may_leave(gone, fleet, now_s=now_s, observed=observed, drained=drained) is leaves

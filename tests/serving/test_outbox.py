@@ -139,6 +139,7 @@ def test_outbox_signs_what_it_posts(store: SqlStore, sink: Sink, postman: Post) 
     assert headers["x-taxiway-signature"] == f"sha256={expected}"
 
 
+@pytest.mark.slow
 def test_outbox_tries_again_with_doubling_waits(
     store: SqlStore, outbox: SqlOutbox, sink: Sink, postman: Post
 ) -> None:

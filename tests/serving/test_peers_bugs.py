@@ -266,6 +266,7 @@ def test_metrics_that_cannot_be_asked_neither_fail_nor_promote(live: Plane) -> N
     assert (state(live).outcome, observed_pct(live)) == (None, 5)
 
 
+@pytest.mark.slow
 def test_errors_that_stable_has_too_never_add_up_to_a_rollback(live: Plane) -> None:
     """Flagger counts failed checks over the whole run; a fixed threshold fails where stable's own rate nears it."""
     live.fails = lambda _version, number: number % 50 == 0

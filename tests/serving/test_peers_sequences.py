@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.events import Event
+from taxiway_serving.errors import ConflictError
 from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.state import Outcome, Status
@@ -135,6 +137,25 @@ def test_superseding_rollout_begins_at_its_own_first_weight(live: Plane) -> None
     assert list(dict.fromkeys(pct for _, pct in seen)) == [0, 10, 50]
 
 
+@pytest.mark.parametrize("moment", range(0, 16, 3))
+def test_newest_version_is_the_one_that_goes_live_whenever_it_comes(live: Plane, moment: int) -> None:
+    """argo-rollouts#1690, #1372, #2726: what came in the middle of a canary was not rolled out, or moved its weight."""
+    steps = ({"setWeight": 20}, {"pause": {"duration_s": 3}}, *LATE)
+    begin(live, 2, name="first", steps=steps)
+    live.tick(moment, requests=20)
+    begin(live, 3, name="second", on_running="supersede", steps=steps[:-1])
+    seen = []
+    for _ in range(30):
+        live.tick(requests=20)
+        seen.append((observed_pct(live, 2), observed_pct(live, 3)))
+    assert (state(live, "first").outcome, live.stable) == (Outcome.SUPERSEDED, 3)
+    gone = next(place for place, (first, _) in enumerate(seen) if first == 0)
+    assert all(first == 0 for first, _ in seen[gone:])
+    weights = [second for _, second in seen]
+    assert list(dict.fromkeys(weights)) == [0, 20, 50, 100]
+    assert weights == sorted(weights)
+
+
 def test_rollback_under_way_is_not_superseded(tmp_path: Path) -> None:
     """flagger#1801: rolling back gave way to what came next."""
     with closing(Plane(tmp_path / "slow")) as plane:
@@ -152,6 +173,7 @@ def test_rollback_under_way_is_not_superseded(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_queued_rollouts_run_in_their_order(live: Plane) -> None:
     """Knative drains newest first; a team that queues expects its order."""
     begin(live, 2, name="first", on_running="queue")
@@ -176,6 +198,30 @@ def test_failed_analysis_can_pause_and_ask_a_person(live: Plane) -> None:
     assert observed_pct(live) == 0
 
 
+def test_failed_analysis_behind_a_gate_is_told_and_nobody_promotes_it_unawares(live: Plane) -> None:
+    """argo-rollouts#2866 at a gate: who approved what they had seen approved what had failed meanwhile."""
+    begin(live, steps=HALF, on_failure="pause")
+    until_pct(live, 50)
+    live.tick(2, requests=20)
+    assert state(live).status is Status.PAUSED
+    fail(live, 2)
+    live.tick(6, requests=50)
+    assert (state(live).status, state(live).failed, observed_pct(live)) == (
+        Status.PAUSED,
+        ("2/error_ratio",),
+        50,
+    )
+    assert live.told("canary").count(Event.INCONCLUSIVE) == 1
+    for verb in ("promote", "promote-full"):
+        with pytest.raises(ConflictError, match="more errors than the control"):
+            live.commands.act(HANDLE, "canary", verb, actor="ann")
+    live.fails = lambda _version, _number: False
+    live.commands.act(HANDLE, "canary", "resume", actor="ann")
+    live.commands.act(HANDLE, "canary", "promote-full", actor="ann")
+    assert until_ended(live).outcome is Outcome.FAST_PROMOTED
+
+
+@pytest.mark.slow
 def test_group_is_promoted_together_or_not_at_all(live: Plane) -> None:
     """argo-rollouts#2088, #2737: several rollouts could not be promoted, or given up, as one."""
     for version in (1, 2):

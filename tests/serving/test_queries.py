@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from taxiway_serving.errors import InvalidSpecError, TransportError
-from taxiway_serving.evidence.queries import Queries, Query, Sources, ask
+from taxiway_serving.evidence.queries import LARGEST, Queries, Query, Sources, ask
 
 
 class Prometheus(HTTPServer):
@@ -55,8 +55,9 @@ def prometheus() -> Iterator[Prometheus]:
     server.server_close()
 
 
-def _query(kind: str, text: str, source: str = "") -> Query:
-    return Query(kind=kind, source=source, text=text, handle="digits", version=2)
+def _query(kind: str, text: str, source: str = "", **asker: str) -> Query:
+    by = {"rollout": "r", "metric": "m", **asker}
+    return Query(**by, kind=kind, source=source, text=text, handle="digits", version=2)
 
 
 def _until(fact: Callable[[], bool]) -> None:
@@ -118,6 +119,32 @@ def test_queries_return_each_value_once_and_ask_again_at_their_interval(promethe
         queries.close()
     assert found == [None, 0.25, None, None, 0.25]
     assert len(prometheus.asked) == 2
+
+
+@pytest.mark.parametrize(("told", "value"), [("NaN", None), ("+Inf", LARGEST), ("-Inf", -LARGEST)])
+def test_what_is_no_number_is_no_measurement_and_what_has_no_bound_is_the_largest(
+    prometheus: Prometheus, told: str, value: float | None
+) -> None:
+    """0 of 0 requests are no failure rate; 1 of 0 is more than any limit."""
+    prometheus.answer = {"data": {"result": [{"metric": {}, "value": [0, told]}]}}
+    assert ask(_query("prometheus", "up"), Sources({"prometheus": {"main": prometheus.url}})) == value
+
+
+def test_answer_is_news_to_the_rollout_and_the_metric_that_asked(prometheus: Prometheus) -> None:
+    queries = Queries(Sources({"prometheus": {"main": prometheus.url}}))
+    first, other = _query("prometheus", "up"), _query("prometheus", "up", metric="n")
+    later = _query("prometheus", "up", rollout="later")
+    try:
+        for query in (first, other):
+            assert queries.news(query, interval_s=30, now_s=0) is None
+            _until(queries._asked[query][1].done)
+        assert [queries.news(query, interval_s=30, now_s=1) for query in (first, other)] == [0.25, 0.25]
+        assert queries.news(later, interval_s=30, now_s=1) is None
+        _until(queries._asked[later][1].done)
+        queries.keep({"r"})
+        assert queries.news(later, interval_s=30, now_s=2) is None
+    finally:
+        queries.close()
 
 
 def test_query_that_fails_is_no_measurement(caplog: pytest.LogCaptureFixture) -> None:

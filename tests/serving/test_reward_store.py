@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taxiway_serving.errors import ConflictError, InvalidSpecError
-from taxiway_serving.feedback import Event, Exposure, Metric
-from taxiway_serving.ledger.rewards import UNKNOWN_AFTER_S, SqlRewards
+from taxiway_serving.errors import ConflictError, InvalidSpecError, OverloadError
+from taxiway_serving.feedback import NOT_DRAWN, Event, Exposure, Metric
+from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S
+from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.rewards import Rewards, summarise
 from tests.serving.test_rewards import CLICK, EVENTS, EXPOSURES, HOWS, event, exposure
@@ -158,6 +159,70 @@ def test_values_do_not_miss_an_event_that_was_attributed_later(rewards: SqlRewar
     assert [one.request_id for one in rewards.values("digits", CLICK, after=seen.place)] == ["r1"]
 
 
+@pytest.mark.parametrize(("how", "value"), [("max", 5.0), ("sum", 7.0)])
+def test_whole_values_come_once_their_window_is_over(rewards: SqlRewards, how: str, value: float) -> None:
+    metric = replace(CLICK, how=how)  # type: ignore[arg-type]
+    rewards.record([exposure(n, unit="user:ada", at_s=100.0 + n) for n in range(2)])
+    rewards.record([exposure(7, version=2, unit="user:bob", at_s=150.0)])
+    rewards.accept([event(0, 2.0), event(1, 5.0), event(7, 3.0, after_s=55.0)], now_s=NOW_S)
+
+    def whole(*, after_s: float = 0.0, now_s: float) -> list[tuple[float, int, float, bool]]:
+        found = rewards.whole_values("digits", metric, after_s=after_s, since_s=0.0, now_s=now_s)
+        return [(opened_s, one.version, one.value, one.is_first) for opened_s, one in found]
+
+    assert whole(now_s=219.0) == []
+    assert whole(now_s=220.0) == [(100.0, 1, value, True)]
+    assert whole(now_s=300.0) == [(100.0, 1, value, True), (150.0, 2, 3.0, True)]
+    assert whole(after_s=100.0, now_s=300.0) == [(150.0, 2, 3.0, True)]
+
+
+def test_whole_values_mark_a_units_first_from_read_to_read(rewards: SqlRewards) -> None:
+    metric = replace(CLICK, how="sum")
+    rewards.record([exposure(n, unit="user:ada", at_s=100.0 + 70 * n) for n in range(3)])
+    rewards.accept([event(n, after_s=70.0 * n + 1) for n in range(3)], now_s=NOW_S)
+    first = rewards.whole_values("digits", metric, after_s=0.0, since_s=0.0, now_s=300.0)
+    rest = rewards.whole_values("digits", metric, after_s=first[-1][0], since_s=0.0, now_s=NOW_S)
+    assert [one.is_first for _, one in (*first, *rest)] == [True, False, False]
+
+
+def test_who_was_drawn_by_nobody_has_receipts_and_sums_and_is_in_no_comparison(rewards: SqlRewards) -> None:
+    rewards.record([replace(exposure(1, unit="user:ada"), share=NOT_DRAWN), exposure(2, version=2)])
+    assert statuses(rewards, event(1), event(2)) == ["attributed", "attributed"]
+    assert (summary(rewards).exposures, summary(rewards).rewarded) == (1, 1)
+    assert [one.request_id for one in rewards.values("digits", CLICK)] == ["r2"]
+    whole = rewards.whole_values("digits", replace(CLICK, how="max"), after_s=0.0, since_s=0.0, now_s=NOW_S)
+    assert [one.request_id for _, one in whole] == ["r2"]
+    assert rewards.drawn("digits", CLICK, version=1, since_s=0.0, now_s=NOW_S) == []
+    assert rewards.drawn("digits", CLICK, version=2, since_s=0.0, now_s=NOW_S) == [(2, 0.5, 1.0)]
+
+
+def test_events_that_wait_have_so_much_room_and_those_of_known_requests_any(url: str) -> None:
+    with closing(SqlRewards(url, most_waiting=2)) as rewards:
+        rewards.record([exposure(1)])
+        rewards.accept([event(7), event(8)], now_s=NOW_S)
+        with pytest.raises(
+            OverloadError, match=r"2 events wait .* and 1 more came; at most 2; send the x-req"
+        ):
+            rewards.accept([event(1), event(9)], now_s=NOW_S)
+        assert statuses(rewards, event(1), event(8)) == ["attributed", "duplicate"]
+        rewards.record([exposure(8)])
+        assert statuses(rewards, event(9)) == ["pending"]
+    with closing(SqlRewards(url, most_waiting=2)) as again, pytest.raises(OverloadError):
+        again.accept([event(10)], now_s=NOW_S)
+
+
+def test_event_that_nobody_knows_is_forgotten_an_hour_after_its_request_would_have_been(url: str) -> None:
+    with closing(SqlRewards(url, retention_s=100.0, most_waiting=1)) as rewards:
+        rewards.record([exposure(1)])
+        rewards.accept([event(1), event(7)], now_s=NOW_S)
+        rewards.prune(now_s=NOW_S + 3699.0)
+        assert rewards.waiting(now_s=NOW_S + 3699.0) == {"pending": 0, "unknown": 1}
+        rewards.prune(now_s=NOW_S + 3710.0)
+        assert rewards.waiting(now_s=NOW_S + 3710.0) == {"pending": 0, "unknown": 0}
+        assert summary(rewards).rewarded == 1
+        assert statuses(rewards, event(8)) == ["pending"]
+
+
 def test_pruning_forgets_requests_after_window_and_retention_and_keeps_the_counts(open_rewards: Open) -> None:
     rewards = open_rewards()
     rewards.follow("digits", [replace(CLICK, window_s=500.0)])
@@ -209,6 +274,7 @@ def test_summary_reaches_back_further_when_asked(rewards: SqlRewards) -> None:
     assert [since(since_s).rewarded for since_s in (150.0, 0.0, 150.0)] == [1, 2, 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(exposures=EXPOSURES, events=EVENTS, how=HOWS, now_s=st.floats(450, 1000), data=st.data())
 def test_store_and_rules_agree_whatever_comes_when(

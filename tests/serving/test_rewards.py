@@ -108,10 +108,42 @@ def test_young_exposures_count_by_the_delays_seen_before() -> None:
     assert found.pending == 20
 
 
-def test_early_rewards_wait_with_their_exposures_while_no_delay_is_known() -> None:
-    found = one([exposure(n) for n in range(10)], [event(n) for n in range(10)], now_s=110.0)
+def test_exposures_wait_while_no_delay_is_known() -> None:
+    found = one([exposure(n) for n in range(10)], [], now_s=110.0)
     assert (found.mode, found.credited, found.successes, found.mean) == ("mature", 0.0, 0, None)
-    assert (found.exposures, found.pending) == (10, 0)
+    assert (found.exposures, found.pending) == (10, 10)
+
+
+def test_first_window_is_credited_by_the_delays_that_were_seen_in_it() -> None:
+    """Rewards come after 2 s or after 20 s: of the exposures that are 10 s old, half of the rewards are there."""
+    exposures = [exposure(n, at_s=100.0) for n in range(100)]
+    exposures += [exposure(n, at_s=130.0) for n in range(100, 200)]
+    events = [event(n, after_s=2.0 if n % 4 else 20.0) for n in range(0, 100, 2)]
+    events += [event(n, event_at_s=132.0) for n in range(100, 200) if n % 4 == 2]
+    found = one(exposures, events, now_s=140.0)
+    assert found.mode == "partial"
+    assert found.credited == pytest.approx(100 + 100 * 0.5, abs=8)
+    assert found.mean == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("how", ["max", "sum"])
+def test_value_that_may_still_grow_counts_once_its_window_is_over(how: str) -> None:
+    metric = replace(CLICK, how=how)  # type: ignore[arg-type]
+    exposures = [*(exposure(n) for n in range(40)), *(exposure(n, at_s=990.0) for n in range(100, 120))]
+    events = [*(event(n) for n in range(40)), *(event(n, event_at_s=995.0) for n in range(100, 120))]
+    found = one(exposures, events, metric, now_s=1000.0)
+    assert (found.mode, found.credited, found.total, found.exposures) == ("mature", 40.0, 40.0, 60)
+
+
+def test_late_rewards_of_a_young_arm_are_not_taken_for_failures() -> None:
+    """An arm that was added later has shown its short delays alone; the older arm's tell of the long ones."""
+    exposures = [exposure(n, version=1, at_s=100.0) for n in range(400)]
+    exposures += [exposure(n, version=2, at_s=135.0) for n in range(400, 600)]
+    events = [event(n, after_s=2.0 if n % 4 else 20.0) for n in range(0, 400, 2)]
+    events += [event(n, event_at_s=137.0) for n in range(400, 600) if n % 4 == 2]
+    found = summarise(exposures, events, CLICK, versions=[1, 2], since_s=0.0, now_s=140.0)
+    assert found[1].mean == pytest.approx(0.5, abs=0.05)
+    assert found[2].mean == pytest.approx(0.5, abs=0.1)
 
 
 def test_same_log_under_another_reward_has_another_winner() -> None:

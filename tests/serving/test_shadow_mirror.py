@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taxiway_serving.contracts import Until
-from taxiway_serving.evidence.matching import Criterion
+from taxiway_serving.criterion import Criterion
 from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.side_routes import Mirror
 from taxiway_serving.shadow.calls import Target

@@ -4,6 +4,8 @@ import pytest
 
 from taxiway_serving.controller.sightings import Shares, exposures_of, served_of
 from taxiway_serving.evidence.source import Attempt
+from taxiway_serving.feedback import NOT_DRAWN
+from taxiway_serving.names import Via
 from taxiway_serving.split import Split
 from taxiway_serving.testing import attempt
 
@@ -41,18 +43,28 @@ def test_share_of_an_unknown_handle_is_unknown(shares: Shares) -> None:
     assert shares.share("nothing", 1, 150.0) is None
 
 
+def test_share_of_a_split_long_gone_is_not_that_of_a_request_now(shares: Shares) -> None:
+    shares.note({"digits": Split.whole(1)}, now_s=300.0)
+    assert (shares.share("digits", 2, 302.0), shares.share("digits", 2, 399.0)) == (0.5, None)
+    shares.note({"digits": Split.of(1, {3: 50})}, now_s=400.0)
+    assert shares.share("digits", 2, 401.0) is None
+
+
 def test_exposure_is_the_first_attempt_of_what_chance_assigned(shares: Shares) -> None:
     attempts = [
         attempt(at_s=150.0, assigned=2, request_id="a"),
         attempt(at_s=150.0, assigned=2, answered=1, number=2, request_id="a"),
-        attempt(at_s=150.0, assigned=2, request_id="b", via="header"),
         attempt(at_s=150.0, assigned=2, request_id="c", via="pin"),
         attempt(at_s=150.0, assigned=9, request_id="d"),
     ]
     (found,) = exposures_of(attempts, shares)
     assert (found.request_id, found.version, found.unit, found.share) == ("a", 2, "user:ada", 0.05)
-    routed = exposures_of(attempts, shares, via=frozenset({"split", "header"}))
-    assert [one.request_id for one in routed] == ["a", "b"]
+
+
+@pytest.mark.parametrize("via", ["header", "member"])
+def test_exposure_of_who_was_routed_is_known_and_was_drawn_by_nobody(shares: Shares, via: Via) -> None:
+    (found,) = exposures_of([attempt(at_s=150.0, assigned=9, request_id="b", via=via)], shares)
+    assert (found.request_id, found.version, found.share) == ("b", 9, NOT_DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +75,9 @@ def test_exposure_is_the_first_attempt_of_what_chance_assigned(shares: Shares) -
         (attempt(status=404), False, True, 5.0),
         (attempt(status=429), False, False, 5.0),
         (attempt(status=0, flags="UF"), True, False, None),
+        (attempt(status=503, flags="UO"), False, False, 5.0),
     ],
-    ids=["well", "failed", "refused", "too many", "unreachable"],
+    ids=["well", "failed", "refused", "too many", "unreachable", "no room"],
 )
 def test_served_says_how_it_went(
     seen: Attempt, is_bad: bool, is_client_error: bool, latency_ms: float | None

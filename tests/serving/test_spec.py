@@ -96,6 +96,12 @@ def test_specifications_survive_their_json(body: dict[str, Any]) -> None:
         ({"strategy": {"kind": "bandit", "epsilonn": 0.1}}, "strategy.epsilonn: unknown"),
         ({"strategy": {"kind": "shadow", "sample_pct": 0}}, "sample_pct"),
         ({"strategy": {"kind": "shadow", "compare": "label"}}, "strategy.compare"),
+        ({"strategy": {"kind": "shadow", "compare": {"leeway": 0.1}}}, "compare.leeway: unknown"),
+        ({"strategy": {"kind": "shadow", "compare": {"bogus": 1}}}, "compare.bogus: unknown"),
+        ({"strategy": {"kind": "shadow", "compare": {"samples": 9}}}, "compare.samples: unknown"),
+        ({"strategy": {"kind": "shadow", "compare": {"tolerance": -1}}}, "strategy.compare.tolerance"),
+        ({"strategy": {"kind": "shadow", "compare": {"tolerance": "small"}}}, "strategy.compare.tolerance"),
+        ({"strategy": {"kind": "shadow", "pointer": "/label"}}, "strategy.pointer: belongs into compare"),
         ({"strategy": {"kind": "shadow", "samples": 0}}, "strategy.samples"),
         ({"strategy": {"kind": "ab", "promote": True}}, "name one"),
         (

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.rollout.steps import (
     Analysis,
@@ -79,6 +80,10 @@ def test_steps_are_read_and_written_alike(case: tuple[Any, Step]) -> None:
         ({"setMirrorRoute": {"sample_pct": 0.001}}, "0 or at least 0.01"),
         ({"setMirrorRoute": {}}, "sample_pct: missing"),
         ({"compare": {"most_different_pct": 0}}, "must lie in"),
+        ({"compare": {"tolerance": -1}}, "tolerance"),
+        ({"compare": {"pointer": "label"}}, "pointer"),
+        ({"compare": {"pointer": "/label", "function": "boxes"}}, "function"),
+        ({"compare": {"leeway": 0.1}}, "leeway: unknown"),
     ],
     ids=str,
 )
@@ -116,5 +121,10 @@ def test_callers_plan_brings_one_candidate_to_all_traffic(steps: list[Any], faul
 
 
 def test_sound_plan_has_no_faults() -> None:
-    mirrored = [{"setMirrorRoute": {"sample_pct": 5}}, {"compare": {}}, {"setWeight": 5}, {"setWeight": 100}]
-    assert plan_faults(plan_from_json(mirrored)) == []
+    alike = {"compare": {"pointer": "/label", "tolerance": 0.1, "relative": 0.0}}
+    mirrored = [{"setMirrorRoute": {"sample_pct": 5}}, alike, {"setWeight": 5}, {"setWeight": 100}]
+    read = plan_from_json(mirrored)
+    assert plan_faults(read) == []
+    assert [step.criterion for step in read if isinstance(step, Compare)] == [
+        Criterion(pointer="/label", tolerance=0.1, relative=0.0)
+    ]

@@ -35,6 +35,7 @@ from taxiway_serving.rollout.steps import Explore, Step, plan_from_json, step_to
 from taxiway_serving.rollout.verbs import VERBS, act
 from taxiway_serving.split import Split
 from taxiway_serving.statistics.label import Counts
+from taxiway_serving.statistics.thompson import default_floor
 from taxiway_serving.strategies import plan
 from tests.serving.rollouts import asked
 
@@ -349,8 +350,9 @@ def test_bandit_keeps_its_floor_and_its_highest_weight(name: str, data: st.DataO
             step = steps[state.step]
             assert isinstance(step, Explore)
             shares = [state.weights[version] for version in candidates_of(spec, state)]
-            assert all(100 * step.floor - 0.011 <= pct <= step.max_weight_pct for pct in shares)
-            assert 100 - sum(shares) >= 100 * step.floor - 0.011
+            least = default_floor(len(shares) + 1) if step.floor is None else step.floor
+            assert all(100 * least - 0.011 <= pct <= step.max_weight_pct for pct in shares)
+            assert 100 - sum(shares) >= 100 * least - 0.011
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,8 +11,8 @@ from taxiway_serving.statistics.thompson import (
     default_floor,
     floored,
     p_best,
-    p_best_normal,
-    value_remaining,
+    p_best_of,
+    p_within,
     weights,
 )
 
@@ -114,7 +114,7 @@ def test_normal_weights_agree_with_draws() -> None:
     levels = rng.random((3, 200_000))
     drawn = known.quantile(levels)
     expected = np.bincount(drawn.argmax(0), minlength=3) / 200_000
-    assert np.abs(p_best_normal(arms) - expected).max() < 0.005
+    assert np.abs(p_best_of(posterior(arms, "continuous")) - expected).max() < 0.005
 
 
 def test_normal_posterior_is_as_wide_as_the_standard_error() -> None:
@@ -138,26 +138,28 @@ def test_normal_weights_follow_the_mean_once_it_is_sure() -> None:
 
 
 @pytest.mark.parametrize("arms", [CLOSE, UNEVEN], ids=["close", "uneven"])
-def test_value_remaining_agrees_with_draws(arms: tuple[Arm, ...]) -> None:
+@pytest.mark.parametrize("level", [0.6, 0.95])
+def test_gain_that_is_left_agrees_with_draws(arms: tuple[Arm, ...], level: float) -> None:
     rng = np.random.default_rng(3)
     drawn = np.stack([rng.beta(1 + arm.total, 1 + arm.exposures - arm.total, 400_000) for arm in arms])
     leader = drawn[int(np.argmax([(1 + arm.total) / (2 + arm.exposures) for arm in arms]))]
-    expected = float(np.quantile((drawn.max(0) - leader) / leader, 0.95))
-    assert value_remaining(arms) == pytest.approx(expected, rel=0.06, abs=1e-4)
-
-
-def test_value_remaining_shrinks_as_evidence_grows() -> None:
-    few, many = value_remaining(CLOSE), value_remaining([arm + arm + arm for arm in CLOSE])
-    assert few > many
-
-
-def test_value_remaining_of_continuous_rewards_is_relative_to_the_leader() -> None:
-    arms = Arm(exposures=900, total=900, squares=1800), Arm(exposures=900, total=930, squares=1900)
-    shifted = [Arm(exposures=one.exposures, total=10 * one.total, squares=100 * one.squares) for one in arms]
-    assert value_remaining(arms, kind="continuous") > 0
-    assert value_remaining(arms, kind="continuous") == pytest.approx(
-        value_remaining(shifted, kind="continuous"), rel=1e-3
+    gain = float(np.quantile((drawn.max(0) - leader) / leader, level))
+    assert p_within(posterior(arms, "binary"), gain) == pytest.approx(
+        max(level, (drawn.max(0) == leader).mean()), abs=0.01
     )
+
+
+def test_gain_is_surer_ruled_out_as_evidence_grows() -> None:
+    few, many = (p_within(posterior([arm.discounted(n) for arm in CLOSE], "binary"), 0.01) for n in (1, 3))
+    assert few < many
+
+
+def test_gain_of_continuous_rewards_is_relative_to_the_leader() -> None:
+    arms = Arm(exposures=900, total=900, squares=1800), Arm(exposures=900, total=930, squares=1900)
+    scaled = [Arm(exposures=one.exposures, total=10 * one.total, squares=100 * one.squares) for one in arms]
+    one, other = (p_within(posterior(each, "continuous"), 0.02) for each in (arms, scaled))
+    assert 0.5 < float(one) < 1
+    assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_arm_ages_and_adds_up() -> None:

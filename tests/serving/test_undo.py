@@ -64,6 +64,7 @@ def test_undo_starts_a_version_anew_that_has_failed_meanwhile(plane: Plane) -> N
     assert plane.router.observed(HANDLE) == Split.whole(1)
 
 
+@pytest.mark.slow
 def test_undo_beyond_the_window_is_refused_with_the_next_step(plane: Plane) -> None:
     for version in (1, 2, 3, 4, 5):
         plane.go_live(version)

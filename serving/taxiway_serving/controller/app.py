@@ -32,6 +32,7 @@ from taxiway_serving.errors import (
     ConflictError,
     InvalidSpecError,
     NotFoundError,
+    OverloadError,
     RoleError,
     TaxiwayError,
     TransportError,
@@ -49,6 +50,7 @@ STATUS_OF = {
     InvalidSpecError: 422,
     NotFoundError: 404,
     ConflictError: 409,
+    OverloadError: 429,
     RoleError: 403,
     AuthenticationError: 401,
     TransportError: 503,
@@ -68,6 +70,8 @@ class VariantBody(BaseModel):
     max_rps: float | None = None
     contract: Path | None = None
     lineage: dict[str, str] = {}
+    forbid: tuple[str, ...] = ()
+    forbid_reason: str = ""
 
 
 class UndoBody(BaseModel):

@@ -13,7 +13,13 @@ from typing import Any
 
 from taxiway_serving.controller.changes import UNUSED_S, awake, begun, changed, merged, queued
 from taxiway_serving.controller.past import undo_target
-from taxiway_serving.controller.refusals import check_candidates, check_files, check_group, check_routes
+from taxiway_serving.controller.refusals import (
+    check_candidates,
+    check_files,
+    check_group,
+    check_policy,
+    check_routes,
+)
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
 from taxiway_serving.rollout.judges import candidates_of
@@ -174,6 +180,9 @@ class Commands:
         steps = plan(spec, endpoint.stable)
         check_routes(spec, steps)
         others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
+        if not self._is_way_back(spec, endpoint):
+            is_first = endpoint.stable is None and not others
+            check_policy(spec, plan(spec, endpoint.stable or 0), _candidates(spec, fleet), is_first=is_first)
         if others and spec.on_running == "reject":
             running = others[0].spec
             next_step = f"wait for rollout {running.id} of version {running.version}, or abort it"
@@ -182,6 +191,11 @@ class Commands:
         leaving = [self._superseded(each, spec, now_s) for each in others if spec.on_running == "supersede"]
         rollout = Rollout(spec=spec, plan=steps, state=waiting)
         return merged([*leaving, queued(rollout, fleet, now_s, retry_of=retry_of)])
+
+    def _is_way_back(self, spec: RolloutSpec, endpoint: Endpoint) -> bool:
+        """Return whether it goes back to a version that was live: that is never forbidden."""
+        lived = (version for _, version in self._store.lived(spec.handle))
+        return spec.strategy == "undo" and spec.version in (endpoint.stable, endpoint.previous, *lived)
 
     def _superseded(self, rollout: Rollout, by: RolloutSpec, now_s: float) -> Change:
         """Give a rollout up for a newer one. One that is on its way back already goes on with that."""
@@ -329,6 +343,11 @@ def _deployed(fleet: Fleet, spec: RolloutSpec) -> Endpoint:
     return endpoint or Endpoint(handle=spec.handle)
 
 
+def _candidates(spec: RolloutSpec, fleet: Fleet) -> list[VariantSpec]:
+    found = (fleet.variant(spec.handle, version) for version in spec.versions)
+    return [VariantSpec.from_json(variant.spec) for variant in found if variant]
+
+
 def _check_members(specs: Sequence[RolloutSpec]) -> None:
     groups = {spec.group for spec in specs}
     group = next(iter(groups)) if len(groups) == 1 else None
@@ -337,6 +356,8 @@ def _check_members(specs: Sequence[RolloutSpec]) -> None:
         named = ", ".join(group.handles) if group else "nobody, or of several groups"
         fault = f"rollouts: got {', '.join(handles) or 'none'}; they must be one group's, each once: {named}"
         raise InvalidSpecError((fault,), "group")
+    if len({spec.id for spec in specs}) < len(specs):
+        raise InvalidSpecError(("id: two rollouts have the same; give each its own",), "group")
 
 
 def _same_undo(known: Rollout, handle: str, version: int | None) -> Rollout:

@@ -11,7 +11,8 @@ from fastapi import Body, Depends, FastAPI, Query, Response
 from taxiway_serving.controller.roles import Right, Tokens, allowed
 from taxiway_serving.errors import NotFoundError
 from taxiway_serving.feedback import events_from_json
-from taxiway_serving.ledger.rewards import Receipt, SqlRewards
+from taxiway_serving.ledger.reward_receipts import Receipt
+from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.store import Fleet, Store
 from taxiway_serving.ledger.timeline import LEVELS, SqlTimeline
 from taxiway_serving.names import check_handle

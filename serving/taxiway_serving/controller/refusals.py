@@ -10,9 +10,11 @@ from pathlib import Path
 from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.ledger.store import Endpoint, Rollout
 from taxiway_serving.rollout.spec import RolloutSpec
-from taxiway_serving.rollout.steps import SetHeaderRoute, SetMirrorRoute, Step
+from taxiway_serving.rollout.steps import Compare, SetHeaderRoute, SetMirrorRoute, Step
 from taxiway_serving.routing.side_routes import HeaderRoute, Mirror
 from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.shadow.functions import check_installed
+from taxiway_serving.strategies.policy import SWITCHES, is_switch
 
 
 def check_files(spec: VariantSpec, home: Path) -> None:
@@ -38,7 +40,7 @@ def check_files(spec: VariantSpec, home: Path) -> None:
 
 
 def check_routes(spec: RolloutSpec, steps: Sequence[Step]) -> None:
-    """Refuse steps whose routes no gateway could be given.
+    """Refuse steps whose routes no gateway could be given, and comparisons by a function that is not installed.
 
     Args:
         spec: The rollout.
@@ -54,6 +56,8 @@ def check_routes(spec: RolloutSpec, steps: Sequence[Step]) -> None:
             found = _header_faults(spec, step)
         elif isinstance(step, SetMirrorRoute) and step.sample_pct > 0:
             found = _faults_of(partial(Mirror, host="127.0.0.1", port=1, sample_pct=step.sample_pct))
+        elif isinstance(step, Compare) and step.function is not None:
+            found = _faults_of(partial(check_installed, step.function))
         faults += [f"step {number}: {fault}" for fault in found]
     if faults:
         raise InvalidSpecError(tuple(faults), "rollout")
@@ -85,6 +89,41 @@ def check_candidates(spec: RolloutSpec, endpoint: Endpoint) -> None:
     if len(spec.versions) > 1 and endpoint.stable in spec.versions:
         fault = f"version {endpoint.stable} is live, so it is the control; leave it out of the candidates"
         raise InvalidSpecError((fault,), "rollout")
+
+
+def check_policy(
+    spec: RolloutSpec, steps: Sequence[Step], candidates: Sequence[VariantSpec], *, is_first: bool
+) -> None:
+    """Refuse a strategy that a candidate's project forbids: by its name, or by what it comes to.
+
+    Args:
+        spec: The rollout.
+        steps: What it compiles to beside a live version.
+        candidates: The versions that it brings.
+        is_first: Whether there is no live version, nor will there be: no share could be left behind.
+
+    Raises:
+        InvalidSpecError: If it does; no traffic has moved.
+    """
+    faults = []
+    for each in candidates:
+        named = [name for name in each.forbid if name == spec.strategy]
+        barred = [name for name in each.forbid if name in SWITCHES]
+        if named:
+            told = f"forbids the strategy {spec.strategy}: {each.forbid_reason}"
+        elif barred and not is_first and is_switch(steps, len(spec.versions)):
+            told = f"forbids {' and '.join(barred)}: {each.forbid_reason}; {_UNPROVEN}"
+        else:
+            continue
+        faults.append(f"{spec.handle}/{each.version} {told}; no traffic moved")
+    if faults:
+        raise InvalidSpecError(tuple(faults), "rollout")
+
+
+_UNPROVEN = (
+    "this plan gives it all the traffic with nothing proven before; put an analysis with certify, or a compare, "
+    "ahead of that weight"
+)
 
 
 def check_group(spec: RolloutSpec, members: Sequence[Rollout]) -> None:

@@ -26,6 +26,8 @@ from taxiway_serving.rollout.steps import Experiment, Explore
 from taxiway_serving.statistics.quantiles import baseline_quantile
 
 LATENCIES_KEPT = 2000
+GUARDED = (Status.PROGRESSING, Status.PAUSED)
+"""While a rollout is there, whoever judges it looks."""
 EXPERIMENT_LOOK_S = 5.0
 """Seconds between two sums over an experiment's rewards."""
 
@@ -61,13 +63,14 @@ class Sensing:
 
     def take(self, world: World, now_s: float) -> None:
         self._shares.note(world.splits, now_s=now_s)
+        self.rewards.note_splits(world.splits, now_s=now_s)
         weights = {
             handle: {version: split.weight_pct(version) for version in split.parts}
             for handle, split in world.splits.items()
             if split is not None
         }
         self.timeline.record(served_of(world.attempts), weights, now_s=now_s)
-        self.rewards.record(exposures_of(world.attempts, self._shares, via=frozenset({"split", "header"})))
+        self.rewards.record(exposures_of(world.attempts, self._shares))
         self._time(world.attempts)
 
     def _time(self, attempts: Iterable[Attempt]) -> None:
@@ -78,9 +81,8 @@ class Sensing:
     def sense(self, rollout: Rollout, fleet: Fleet, now_s: float) -> Sensed:
         self.rewards.follow(rollout.spec.handle, list(_reported(rollout)))
         compared, cursors = self.shadowing.read(rollout) if self.shadowing else ({}, {})
-        values = self._values(rollout, cursors)
         return Sensed(
-            values=values,
+            values=self._values(rollout, cursors, now_s),
             measured=self._measured(rollout, now_s),
             rewards=self._rewards(rollout, now_s),
             compared=compared,
@@ -90,18 +92,20 @@ class Sensing:
         )
 
     def follow(self, fleet: Fleet, world: World) -> None:
+        running = {rollout.spec.id for rollout in fleet.running}
+        if self.queries is not None:
+            self.queries.keep(running)
+        self._summed_at_s = {name: at_s for name, at_s in self._summed_at_s.items() if name in running}
         if self.shadowing is not None:
             self.shadowing.follow(fleet, world)
 
-    def _values(self, rollout: Rollout, cursors: dict[str, str]) -> dict[str, tuple[Value, ...]]:
+    def _values(
+        self, rollout: Rollout, cursors: dict[str, str], now_s: float
+    ) -> dict[str, tuple[Value, ...]]:
         """Return each unit's first reward of each metric, as bets of the candidates against stable."""
         spec, state, found = rollout.spec, rollout.state, {}
         for metric in _compared_metrics(rollout) if state.stable is not None else ():
-            name = f"values/{metric.name}"
-            after = int(state.cursors.get(name, "0"))
-            news = self.rewards.values(
-                spec.handle, _as_reported(metric), after=after, since_s=state.started_at_s
-            )
+            news = self._news(rollout, metric, cursors, now_s)
             for candidate in candidates_of(spec, state):
                 values = [
                     (each.version == candidate, _scaled(metric, each.value), share)
@@ -111,9 +115,29 @@ class Sensing:
                 ]
                 if values:
                     found[key_of(candidate, metric.name)] = tuple(values)
+        return found
+
+    def _news(
+        self, rollout: Rollout, metric: Metric, cursors: dict[str, str], now_s: float
+    ) -> list[Attributed]:
+        """Return the values that are new, and note how far they were read.
+
+        The first event of an exposure is its value as soon as it is there; the largest, and the sum, once its window is
+        over.
+        """
+        handle, since_s, reported = rollout.spec.handle, rollout.state.started_at_s, _as_reported(metric)
+        name = f"values/{metric.name}"
+        cursor = rollout.state.cursors.get(name)
+        if metric.how == "first":
+            news = self.rewards.values(handle, reported, after=int(cursor or 0), since_s=since_s)
             if news:
                 cursors[name] = str(news[-1].place)
-        return found
+            return news
+        after_s = float(cursor or 0.0)
+        whole = self.rewards.whole_values(handle, reported, after_s=after_s, since_s=since_s, now_s=now_s)
+        if whole:
+            cursors[name] = repr(whole[-1][0])
+        return [each for _, each in whole]
 
     def _pair_share(self, rollout: Rollout, candidate: int, each: Attributed) -> list[float]:
         """Return the candidate's share of what it and stable had then; nothing where one of them had none.
@@ -141,7 +165,7 @@ class Sensing:
         versions = [*candidates_of(rollout.spec, state), *([state.stable] if state.stable else [])]
         summary = self.rewards.summary(
             rollout.spec.handle,
-            Reported(name=metric, window_s=step.window_s),
+            Reported(name=metric, window_s=step.window_s, how=step.how),
             versions=versions,
             since_s=state.started_at_s,
             now_s=now_s,
@@ -170,7 +194,8 @@ class Sensing:
         return True
 
     def _measured(self, rollout: Rollout, now_s: float) -> dict[str, float]:
-        if self.queries is None or rollout.state.status is not Status.PROGRESSING:
+        """Return what the queries of a rollout say now, behind a gate too: the way back outranks every gate."""
+        if self.queries is None or rollout.state.status not in GUARDED:
             return {}
         found = {}
         for metric in rollout.spec.metrics:
@@ -178,6 +203,8 @@ class Sensing:
                 continue
             for version in candidates_of(rollout.spec, rollout.state):
                 query = Query(
+                    rollout=rollout.spec.id,
+                    metric=metric.name,
                     kind=metric.kind,
                     source=metric.source,
                     text=metric.query,
@@ -192,7 +219,7 @@ class Sensing:
     def _verified(self, rollout: Rollout, fleet: Fleet, now_s: float) -> dict[int, Answer]:
         """Return whether each candidate that has traffic, and a contract, still holds it at this step."""
         state = rollout.state
-        if self.reverifier is None or not rollout.spec.reverify or state.status is not Status.PROGRESSING:
+        if self.reverifier is None or not rollout.spec.reverify or state.status not in GUARDED:
             return {}
         is_repeated = any(metric.kind == "schema" for metric in rollout.spec.metrics)
         found = {}
@@ -223,7 +250,9 @@ def _compared_metrics(rollout: Rollout) -> Iterable[Metric]:
     found = {metric.name: metric for metric in rollout.spec.metrics if metric.kind == "feedback"}
     for step in rollout.plan:
         if isinstance(step, Experiment) and step.metric and step.metric not in found:
-            found[step.metric] = Metric(name=step.metric, kind="feedback", window_s=step.window_s)
+            found[step.metric] = Metric(
+                name=step.metric, kind="feedback", window_s=step.window_s, how=step.how
+            )
     return found.values()
 
 
@@ -234,14 +263,14 @@ def _reported(rollout: Rollout) -> Iterable[Reported]:
     }
     for step in rollout.plan:
         if isinstance(step, Explore):
-            found[step.reward] = Reported(name=step.reward, window_s=step.window_s)
+            found[step.reward] = Reported(name=step.reward, window_s=step.window_s, how=step.how)
         elif isinstance(step, Experiment) and step.metric:
-            found[step.metric] = Reported(name=step.metric, window_s=step.window_s)
+            found[step.metric] = Reported(name=step.metric, window_s=step.window_s, how=step.how)
     return found.values()
 
 
 def _as_reported(metric: Metric) -> Reported:
-    return Reported(name=metric.name, window_s=metric.window_s)
+    return Reported(name=metric.name, window_s=metric.window_s, how=metric.how)
 
 
 def _scaled(metric: Metric, value: float) -> float:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from taxiway_serving.controller.looking import World
-from taxiway_serving.errors import TransportError
+from taxiway_serving.criterion import Criterion
+from taxiway_serving.errors import TaxiwayError, TransportError
 from taxiway_serving.evidence.comparison import Comparison
-from taxiway_serving.evidence.matching import Criterion
 from taxiway_serving.ledger.store import Fleet, Rollout
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.observation import Compared
@@ -42,10 +42,19 @@ class Shadowing:
         return self._comparator.host, self._comparator.port
 
     def follow(self, fleet: Fleet, world: World) -> None:
-        """Start the copies that are needed, tell the comparator where they are, and end what is not needed."""
+        """Start the copies that are needed, tell the comparator where they are, and end what is not needed.
+
+        Raises:
+            TaxiwayError, OSError: What kept one handle from being followed; all others are.
+        """
         mirrored = {each.spec.handle: each for each in fleet.running if _is_mirrored(each)}
+        failed: list[TaxiwayError | OSError] = []
         for handle, rollout in mirrored.items():
-            self._follow(handle, rollout, fleet, world)
+            # One handle's trouble is its own; it is told once all the others are followed.
+            try:
+                self._follow(handle, rollout, fleet, world)
+            except (TaxiwayError, OSError) as error:
+                failed.append(error)
         for endpoint in fleet.endpoints:
             if endpoint.handle not in mirrored and self._comparator.following(endpoint.handle):
                 self._comparator.leave(endpoint.handle)
@@ -55,6 +64,8 @@ class Shadowing:
         for variant, state in world.variants.items():
             if variant.copy and variant not in wanted and state.phase != "stopped":
                 self._runtime.stop(variant, grace_s=STOP_GRACE_S)
+        if failed:
+            raise failed[0]
 
     def _follow(self, handle: str, rollout: Rollout, fleet: Fleet, world: World) -> None:
         stable = fleet.variant(handle, rollout.state.stable or 0)
@@ -66,8 +77,8 @@ class Shadowing:
         candidate = _target(world.variants.get(candidate_id), rollout.spec.version)
         if copy is None or candidate is None:
             return
-        criterion = Criterion.from_json(rollout.spec.options.get("compare", {}))
-        self._comparator.follow(handle, Comparing(stable=copy, candidate=candidate, criterion=criterion))
+        comparing = Comparing(stable=copy, candidate=candidate, criterion=_criterion(rollout))
+        self._comparator.follow(handle, comparing)
 
     def _first_of_units(self, rollout: Rollout, comparisons: Iterator[Comparison]) -> list[Comparison]:
         """Keep each unit's first comparison: one who asks the same again and again proves nothing new."""
@@ -124,6 +135,12 @@ def _of(rollout: Rollout, comparisons: tuple[Comparison, ...]) -> Iterator[Compa
         is_mine = (each.candidate, each.stable) == (rollout.spec.version, rollout.state.stable)
         if is_mine and each.at_s >= rollout.state.started_at_s:
             yield each
+
+
+def _criterion(rollout: Rollout) -> Criterion:
+    """Return how the step that is next to compare, or the last one that did, does it."""
+    steps = [*rollout.plan[rollout.state.step :], *reversed(rollout.plan)]
+    return next((step.criterion for step in steps if isinstance(step, Compare)), Criterion())
 
 
 def _is_mirrored(rollout: Rollout) -> bool:

@@ -3,16 +3,19 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from typing import Final
 
 from taxiway_serving.controller.tally import is_bad
 from taxiway_serving.evidence.source import Attempt
-from taxiway_serving.feedback import LONGEST_ID, Exposure
+from taxiway_serving.feedback import LONGEST_ID, NOT_DRAWN, Exposure
 from taxiway_serving.names import Via
 from taxiway_serving.split import TOTAL_PARTS, Split
 from taxiway_serving.timeline import Served
 
 _SPLITS_KEPT = 5000
+LAG_S = 5.0
+"""A request that began so soon after a split was read back may still have followed the one before."""
+_LIVE: Final[tuple[Via, ...]] = ("split", "header", "member")
 
 
 class Shares:
@@ -32,31 +35,35 @@ class Shares:
                 del times[:-_SPLITS_KEPT], known[:-_SPLITS_KEPT]
 
     def share(self, handle: str, version: int, at_s: float) -> float | None:
-        """Return the share that a version had at a time, in (0, 1]; None if no split is known that gave it any.
+        """Return the share that a version had at a time, in (0, 1]; None if no split of that time gave it any.
 
-        A change is read back a moment after it took effect: a version that had nothing yet has what came next.
+        A change is read back a moment after it took effect, so a version that had nothing yet has what came next; and
+        it takes effect a moment after it was made, so one that has nothing any more has what it had just before.
         """
-        known = self._splits[handle]
-        then = max(0, bisect_right(self._since_s[handle], at_s) - 1)
-        places = chain(range(then, len(known)), range(then - 1, -1, -1))
-        given = (known[place].parts.get(version, 0) for place in places)
+        times, known = self._since_s[handle], self._splits[handle]
+        then = max(0, bisect_right(times, at_s) - 1)
+        places = [then, then + 1]
+        if then > 0 and at_s - times[then] <= LAG_S:
+            places.append(then - 1)
+        given = (known[place].parts.get(version, 0) for place in places if place < len(known))
         return next((parts / TOTAL_PARTS for parts in given if parts > 0), None)
 
 
-def exposures_of(
-    attempts: Iterable[Attempt], shares: Shares, *, via: frozenset[Via] = frozenset({"split"})
-) -> Iterator[Exposure]:
-    """Yield the exposure of each request whose version was chosen in one of these ways.
+def exposures_of(attempts: Iterable[Attempt], shares: Shares) -> Iterator[Exposure]:
+    """Yield the exposure of each live request, by its first attempt.
+
+    What a header, a cookie or a list of users routed was drawn by nobody: it has no share, and no comparison takes it.
 
     Args:
         attempts: As the log has them; a retry on stable is no exposure of stable.
         shares: Which share each version had.
-        via: Who may have chosen the version. What was not left to chance cannot be compared.
     """
     for attempt in attempts:
-        share = shares.share(attempt.handle, attempt.assigned, attempt.at_s)
-        is_first = attempt.number == 1 and attempt.via in via
-        if is_first and share is not None and 0 < len(attempt.request_id) <= LONGEST_ID:
+        if attempt.number != 1 or attempt.via not in _LIVE or not 0 < len(attempt.request_id) <= LONGEST_ID:
+            continue
+        is_drawn = attempt.via == "split"
+        share = shares.share(attempt.handle, attempt.assigned, attempt.at_s) if is_drawn else NOT_DRAWN
+        if share is not None:
             yield Exposure(
                 request_id=attempt.request_id,
                 handle=attempt.handle,

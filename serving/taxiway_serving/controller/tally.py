@@ -8,6 +8,7 @@ thousand.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from taxiway_serving.answers import Answer
 from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.rollout.judges import CLIENT_ERRORS, SETTLED_S, candidates_of
 from taxiway_serving.rollout.observation import ERRORS, key_of
@@ -22,7 +23,24 @@ Known = Mapping[str, Mapping[int, frozenset[str]]]
 """By unit: the versions that it has met in the rollout, and of which metrics it was bad there."""
 Mark = tuple[str, int, frozenset[str]]
 """A unit on a version, and of which metrics it was bad: what a rollout remembers of it."""
-IsBad = Callable[[Attempt], bool]
+IsSo = Callable[[Attempt], bool]
+
+
+def _always(_attempt: Attempt) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How a metric reads an attempt.
+
+    Attributes:
+        is_bad: Whether it speaks against its version.
+        tells: Whether it says anything at all.
+    """
+
+    is_bad: IsSo
+    tells: IsSo = _always
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +63,14 @@ class Tally:
 def concerns(attempt: Attempt, spec: RolloutSpec, state: RolloutState) -> bool:
     """Return whether an attempt is evidence for a rollout.
 
-    A tester's is not, nor is one that its client gave up at once: nobody knows how it would have ended. What a header
-    or a cookie routed was not left to chance: it counts only while nothing else does. Who keeps the candidate behind a
-    closed door was, and counts against the SLO alone.
+    A tester's is not, nor is one that its client gave up at once: nobody knows how it would have ended; nor one that
+    this machine had no room for, which is no version's fault; nor stable's rescue of a request, whose first attempt
+    says all. What a header or a cookie routed was not left to chance: it counts only while nothing else does. Who keeps
+    the candidate behind a closed door was, and counts against the SLO alone.
     """
     is_unknown = attempt.is_abandoned and attempt.duration_ms < PATIENCE_MS
+    if attempt.is_overflow or is_rescue(attempt):
+        return False
     is_chosen = attempt.via == "header" and state.header is not None and not state.weights
     is_kept = attempt.via == "member" and state.is_closed
     is_evidence = (attempt.via == "split" or is_chosen or is_kept) and not is_unknown
@@ -57,13 +78,19 @@ def concerns(attempt: Attempt, spec: RolloutSpec, state: RolloutState) -> bool:
     return is_evidence and attempt.at_s >= state.started_at_s and attempt.assigned in versions
 
 
+def is_rescue(attempt: Attempt) -> bool:
+    """Return whether another version answers again for the one that was assigned and has failed."""
+    return attempt.number > 1 and attempt.answered not in (attempt.assigned, None)
+
+
 def is_bad(attempt: Attempt) -> bool:
     """Return whether an attempt speaks against the version that its unit was assigned to.
 
-    The retry on stable does not: its first attempt did. A first attempt that another version had to answer does: the
-    assigned one was ejected or unreachable. So does one that kept its client waiting until the client gave up.
+    A rescue does not: its first attempt did; nor what this machine had no room for. A first attempt that another
+    version had to answer does: the assigned one was ejected or unreachable. So does one that kept its client waiting
+    until the client gave up.
     """
-    if attempt.number > 1 and attempt.answered not in (attempt.assigned, None):
+    if is_rescue(attempt) or attempt.is_overflow:
         return False
     return attempt.is_error or attempt.is_abandoned or attempt.answered != attempt.assigned
 
@@ -73,18 +100,30 @@ def is_refused(attempt: Attempt) -> bool:
     return attempt.number == 1 and 400 <= attempt.status < 500 and attempt.status != 429
 
 
-def tests_of(spec: RolloutSpec, state: RolloutState) -> dict[str, IsBad]:
-    """Return what is bad by each metric that the access log tells of."""
-    tests: dict[str, IsBad] = {ERRORS: is_bad, CLIENT_ERRORS: is_refused}
+def breaks_contract(attempt: Attempt) -> bool:
+    """Return whether the service says that this answer breaks the contract."""
+    return attempt.keeps_contract is Answer.NO
+
+
+def says_of_contract(attempt: Attempt) -> bool:
+    """Return whether the assigned version answered, and says whether it keeps the contract."""
+    return attempt.keeps_contract is not Answer.UNKNOWN and attempt.answered == attempt.assigned
+
+
+def readers_of(spec: RolloutSpec, state: RolloutState) -> dict[str, Reader]:
+    """Return how each metric that the access log tells of reads an attempt."""
+    readers = {ERRORS: Reader(is_bad=is_bad), CLIENT_ERRORS: Reader(is_bad=is_refused)}
     limits = {"latency": state.baseline_ms, "latency_slo": spec.latency_ms}
     for metric in spec.metrics:
         limit_ms = limits.get(metric.kind)
         if limit_ms is not None:
-            tests[metric.name] = _slower_than(limit_ms)
-    return tests
+            readers[metric.name] = Reader(is_bad=_slower_than(limit_ms))
+        elif metric.kind == "schema":
+            readers[metric.name] = Reader(is_bad=breaks_contract, tells=says_of_contract)
+    return readers
 
 
-def _slower_than(limit_ms: float) -> IsBad:
+def _slower_than(limit_ms: float) -> IsSo:
     return lambda attempt: attempt.number == 1 and attempt.latency_ms > limit_ms
 
 
@@ -99,10 +138,14 @@ def tally(attempts: Iterable[Attempt], spec: RolloutSpec, state: RolloutState, k
     """
     own = _by_unit(attempts)
     candidates = candidates_of(spec, state)
-    tests = tests_of(spec, state)
+    readers = readers_of(spec, state)
     units = {
-        name: [_Unit.of(unit, seen, test, name, known) for unit, seen in own.items()]
-        for name, test in tests.items()
+        name: [
+            _Unit.of(unit, telling, reader.is_bad, name, known)
+            for unit, seen in own.items()
+            if (telling := [attempt for attempt in seen if reader.tells(attempt)])
+        ]
+        for name, reader in readers.items()
     }
     counts = {
         key_of(version, name): _counts(found, version, state.stable)
@@ -133,9 +176,9 @@ class _Unit:
     is_at_risk: bool
 
     @classmethod
-    def of(cls, name: str, own: Sequence[Attempt], test: IsBad, metric: str, known: Known) -> "_Unit":
+    def of(cls, name: str, own: Sequence[Attempt], is_bad: IsSo, metric: str, known: Known) -> "_Unit":
         before = known.get(name, {})
-        bad = next((index for index, attempt in enumerate(own) if test(attempt)), None)
+        bad = next((index for index, attempt in enumerate(own) if is_bad(attempt)), None)
         at_risk = own if bad is None else own[: bad + 1]
         return cls(
             name=name,
@@ -159,6 +202,7 @@ def _by_unit(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
 
 def _counts(units: Sequence[_Unit], version: int, stable: int | None) -> Counts:
     at_risk = [unit for unit in units if unit.is_at_risk]
+    past_risk = [unit for unit in units if not unit.is_at_risk and unit.arm in (version, stable)]
     mine = [unit for unit in at_risk if unit.arm == version]
     control = [unit for unit in at_risk if unit.arm == stable]
     return Counts(
@@ -168,6 +212,8 @@ def _counts(units: Sequence[_Unit], version: int, stable: int | None) -> Counts:
         bad_control=sum(unit.bad_at_s is not None for unit in control),
         fresh=sum(unit.is_fresh for unit in mine),
         requests=sum(unit.requests for unit in mine),
+        spent=sum(unit.is_fresh and unit.arm == version for unit in past_risk),
+        past_risk=len(past_risk),
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.evidence.matching import Agree, Criterion, Response, match
+from taxiway_serving.criterion import Criterion
+from taxiway_serving.evidence.matching import Agree, Response, match
 from taxiway_serving.names import check_handle, check_version
 
 STABLE: Final = "stable"

@@ -4,9 +4,11 @@ A line that is still being written is left for the next read. A file that was ro
 read to its end first; one that was cut short or has vanished makes what was read incomplete.
 """
 
+import hashlib
 import os
+import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -14,6 +16,9 @@ from taxiway_serving.errors import InvalidSpecError, TransportError
 
 READ_BYTES: Final = 4 * 1024 * 1024
 _BEFORE_BYTES: Final = 256
+_HASHED_BYTES: Final = 512
+_HASH_LENGTH: Final = 16
+_CURSOR: Final = re.compile(rf"([0-9]+):([0-9]+)(?::([0-9]{{1,10}}|[0-9a-f]{{{_HASH_LENGTH}}}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,36 +49,49 @@ class _Place:
     Attributes:
         inode: Number of the file.
         offset: How far into it.
-        before: Checksum of the bytes before that, as many of the last as `_BEFORE_BYTES`.
+        mark: What the file holds before that: a checksum of as many of the last bytes as `_BEFORE_BYTES`. Earlier
+            releases wrote a hash of the first bytes, or nothing.
     """
 
     inode: int
     offset: int
-    before: int
+    mark: str = ""
 
     @classmethod
     def parse(cls, cursor: str) -> Self | None:
         if not cursor:
             return None
-        parts = cursor.split(":")
-        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        match = _CURSOR.fullmatch(cursor)
+        if not match:
             raise InvalidSpecError((f"not a cursor of this log: {cursor!r}",), "cursor")
-        return cls(inode=int(parts[0]), offset=int(parts[1]), before=int(parts[2]))
+        return cls(inode=int(match[1]), offset=int(match[2]), mark=match[3] or "")
 
     @classmethod
     def at(cls, stream: BinaryIO, offset: int) -> Self:
         start = max(0, offset - _BEFORE_BYTES)
         stream.seek(start)
-        before = stream.read(offset - start)
-        return cls(inode=os.fstat(stream.fileno()).st_ino, offset=offset, before=zlib.crc32(before))
+        mark = str(zlib.crc32(stream.read(offset - start)))
+        return cls(inode=os.fstat(stream.fileno()).st_ino, offset=offset, mark=mark)
 
     def __str__(self) -> str:
-        return f"{self.inode}:{self.offset}:{self.before}"
+        return f"{self.inode}:{self.offset}:{self.mark}"
 
     def is_in(self, file: Path) -> bool:
         """Return whether the file still is what it was when this place was taken."""
         with file.open("rb") as stream:
-            return _Place.at(stream, self.offset) == self
+            if not self.mark:
+                found = os.fstat(stream.fileno())
+                return found.st_ino == self.inode and found.st_size >= self.offset
+            here = _Place.at(stream, self.offset)
+            if len(self.mark) == _HASH_LENGTH:
+                here = replace(here, mark=_first_bytes(stream, self.offset))
+            return here == self
+
+
+def _first_bytes(stream: BinaryIO, offset: int) -> str:
+    """Return the mark of a cursor of an earlier release."""
+    stream.seek(0)
+    return hashlib.sha256(stream.read(min(offset, _HASHED_BYTES))).hexdigest()[:_HASH_LENGTH]
 
 
 class LineFile:

@@ -6,10 +6,11 @@ controller call an address, or read a password, that its owner did not write dow
 
 import json
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from math import isfinite
+from math import isnan
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,14 +22,17 @@ from taxiway_serving.errors import InvalidSpecError, TransportError
 log = logging.getLogger(__name__)
 
 KINDS: Final = ("prometheus", "sql")
+LARGEST: Final = sys.float_info.max
 _TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One question about one version.
+    """One question about one version, asked by one metric of one rollout.
 
     Attributes:
+        rollout: Id of the rollout: what was asked for another is no news to it.
+        metric: Name of the metric.
         kind: `prometheus` or `sql`.
         source: Name of the source; "" where there is only one of the kind.
         text: In PromQL `{handle}` and `{version}` stand for the version; in SQL `:handle` and `:version` are bound.
@@ -36,6 +40,8 @@ class Query:
         version: The version that is asked about.
     """
 
+    rollout: str
+    metric: str
     kind: str
     source: str
     text: str
@@ -88,13 +94,15 @@ class Sources:
 def ask(query: Query, sources: Sources) -> float | None:
     """Return the value of a query; None where there is none yet.
 
+    A value that is no number is none: 0 of 0 requests are no failure rate. One without bound is the largest there is.
+
     Raises:
         InvalidSpecError: If there is no such source.
         TransportError: If it did not answer, or not with one number.
     """
     address = sources.address(query.kind, query.source)
     value = _prometheus(query, address) if query.kind == "prometheus" else _sql(query, address)
-    return value if value is not None and isfinite(value) else None
+    return None if value is None or isnan(value) else min(max(value, -LARGEST), LARGEST)
 
 
 def _prometheus(query: Query, address: str) -> float | None:
@@ -141,6 +149,10 @@ class Queries:
     def close(self) -> None:
         """Ask no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def keep(self, rollouts: Collection[str]) -> None:
+        """Forget what was asked for other rollouts than these."""
+        self._asked = {query: asked for query, asked in self._asked.items() if query.rollout in rollouts}
 
     def news(self, query: Query, *, interval_s: float, now_s: float) -> float | None:
         """Return a value that has not been returned before, and ask again when it is time; None if there is none."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from taxiway_serving.answers import Answer
 from taxiway_serving.names import Via
 
 
@@ -26,6 +27,8 @@ class Attempt:
             a `member` was left to chance when it first came.
         answer_ms: From the last byte of the request until the first of the answer: the version's own time. None if
             there was no answer.
+        keeps_contract: Whether the answer keeps the contract, as the service that gave it says; UNKNOWN if it does not
+            say.
     """
 
     at_s: float
@@ -40,6 +43,7 @@ class Attempt:
     number: int
     via: Via = "split"
     answer_ms: float | None = None
+    keeps_contract: Answer = Answer.UNKNOWN
 
     @property
     def latency_ms(self) -> float:
@@ -50,6 +54,11 @@ class Attempt:
     def pinned(self) -> bool:
         """Whether a tester chose the version. Such an attempt is no evidence."""
         return self.via == "pin"
+
+    @property
+    def is_overflow(self) -> bool:
+        """Whether Envoy's circuit breaker refused it: this machine had no room, whichever version was asked."""
+        return "UO" in self.flags.split(",")
 
     @property
     def is_error(self) -> bool:

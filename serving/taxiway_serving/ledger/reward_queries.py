@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
-from taxiway_serving.feedback import SESSION_S, SKEW_S, Exposure, Metric, is_single, joins
-from taxiway_serving.ledger.reward_tables import counts, events, exposures
+from taxiway_serving.feedback import SESSION_S, Exposure, Metric, is_single, joins
+from taxiway_serving.ledger.reward_tables import counts, events, exposures, shares
 from taxiway_serving.ledger.reward_tables import metrics as definitions
 from taxiway_serving.rewards import Cell
 
@@ -41,34 +41,6 @@ def stored_events(connection: Connection, keys: Sequence[Key]) -> dict[Key, Foun
         for row in connection.execute(query).mappings():
             found[row["request_id"], row["metric"], row["event_id"]] = row
     return found
-
-
-def drawn(
-    connection: Connection, handle: str, metric: Metric, *, since_s: float, until_s: float
-) -> list[tuple[int, float, float]]:
-    """Return each unit's first exposure in order: version, its share then, and what the metric brought, 0 for nothing.
-
-    Several events of one exposure count as their first one did; what came outside the window does not.
-    """
-    table = exposures
-    first = (
-        sa.select(table.c.version, table.c.share, table.c.opening, sa.func.min(table.c.at_s).label("at_s"))
-        .where(table.c.handle == handle, table.c.at_s >= since_s, table.c.at_s < until_s)
-        .group_by(sa.case((table.c.unit.like("request:%"), table.c.request_id), else_=table.c.unit))
-        .subquery()
-    )
-    earned = (
-        sa.select(events.c.opening, events.c.value, sa.func.min(events.c.place))
-        .where(events.c.handle == handle, events.c.metric == metric.name, *in_window(events, metric, since_s))
-        .group_by(events.c.opening)
-        .subquery()
-    )
-    query = (
-        sa.select(first.c.version, first.c.share, sa.func.coalesce(earned.c.value, 0.0))
-        .outerjoin(earned, earned.c.opening == first.c.opening)
-        .order_by(first.c.at_s)
-    )
-    return [(version, share, value) for version, share, value in connection.execute(query)]
 
 
 def last_openings(
@@ -130,40 +102,6 @@ def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dic
     return opened
 
 
-def in_window(table: sa.FromClause, metric: Metric, since_s: float) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the condition that an event counts: what `Metric.takes` says, in SQL."""
-    delay_s = table.c.event_at_s - table.c.at_s
-    return delay_s >= -SKEW_S, delay_s <= metric.window_s, table.c.at_s >= since_s
-
-
-def sums_by_cell(
-    handle: str, metric: Metric, *, since_s: float, until_s: float, step_s: int
-) -> sa.Select[Any]:
-    """Return what selects (version, beginning of the cell, exposures with a value, their sum)."""
-    table = events.c
-    value: Mapping[str, sa.ColumnElement[float]] = {
-        "first": table.value,
-        "max": sa.func.max(table.value),
-        "sum": sa.func.sum(table.value),
-    }
-    # With min() beside it, SQLite takes a bare column from the row that has the minimum.
-    exposure = (
-        sa.select(
-            table.version.label("version"),
-            (sa.cast(table.opened_at_s, sa.Integer).op("/")(step_s).op("*")(step_s)).label("at_s"),
-            value[metric.how].label("value"),
-            sa.func.min(table.event_at_s),
-        )
-        .where(table.handle == handle, table.metric == metric.name, *in_window(events, metric, 0.0))
-        .where(table.opened_at_s >= since_s, table.opened_at_s < until_s)
-        .group_by(table.opening)
-        .subquery()
-    )
-    of = exposure.c
-    totals = (sa.func.count(), sa.func.sum(of.value))
-    return sa.select(of.version, of.at_s, *totals).group_by(of.version, of.at_s)
-
-
 def define_metric(connection: Connection, handle: str, metric: Metric, *, is_followed: bool) -> None:
     """Store how a handle counts a metric."""
     row = {"window_s": metric.window_s, "how": metric.how, "is_followed": is_followed}
@@ -183,10 +121,48 @@ def forget_counts(connection: Connection, handle: str, *, before_s: float) -> No
 
 
 def forget_events(connection: Connection, *, before_s: float) -> None:
-    """Delete some of the events that were received before; the rest waits for the next time."""
+    """Delete some of the attributed events that were received before; the rest waits for the next time."""
     rowid: sa.ColumnElement[int] = sa.literal_column("rowid")
-    old = sa.select(rowid).select_from(events).where(events.c.received_at_s < before_s).limit(_MOST_DELETED)
+    is_old = (events.c.received_at_s < before_s, events.c.place.is_not(None))
+    old = sa.select(rowid).select_from(events).where(*is_old).limit(_MOST_DELETED)
     connection.execute(sa.delete(events).where(rowid.in_(old)))
+
+
+def forget_waiting(connection: Connection, *, before_s: float) -> int:
+    """Delete some of the events that were received before and whose request never came; return how many."""
+    rowid: sa.ColumnElement[int] = sa.literal_column("rowid")
+    old = (
+        sa.select(rowid)
+        .select_from(events)
+        .where(events.c.place.is_(None), events.c.received_at_s < before_s)
+    )
+    gone = connection.execute(sa.delete(events).where(rowid.in_(old.limit(_MOST_DELETED))))
+    return gone.rowcount
+
+
+def waiting(connection: Connection, *, until_s: float = math.inf) -> int:
+    """Return how many of the events that were received until then have no request yet."""
+    query = sa.select(sa.func.count()).where(events.c.place.is_(None), events.c.received_at_s <= until_s)
+    return connection.scalar(query) or 0
+
+
+def last_shares(connection: Connection) -> dict[tuple[str, int], bool]:
+    """Return whether each version had a share when that was noted last, by handle and version."""
+    columns = (shares.c.handle, shares.c.version, shares.c.has_share, sa.func.max(shares.c.at_s))
+    query = sa.select(*columns).group_by(shares.c.handle, shares.c.version)
+    return {(handle, version): has_share for handle, version, has_share, _ in connection.execute(query)}
+
+
+def note_shares(connection: Connection, changes: Mapping[tuple[str, int], bool], at_s: float) -> None:
+    """Store which versions have a share from a moment on, and which none any more."""
+    added = insert(shares)
+    keys = [column.name for column in shares.primary_key]
+    changed = added.on_conflict_do_update(index_elements=keys, set_={"has_share": added.excluded.has_share})
+    rows = [
+        {"handle": handle, "version": version, "at_s": at_s, "has_share": has_share}
+        for (handle, version), has_share in changes.items()
+    ]
+    connection.execute(changed, rows)
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

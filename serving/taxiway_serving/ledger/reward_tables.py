@@ -75,6 +75,17 @@ metrics = sa.Table(
     sa.Column("is_followed", sa.Boolean, nullable=False),
 )
 
+# When a version of a handle was given a share of the split, and when it was left without one.
+shares = sa.Table(
+    "exposure_shares",
+    meta,
+    sa.Column("handle", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("at_s", sa.Float, primary_key=True),
+    sa.Column("has_share", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 KNOWN_OF_REQUEST = ("handle", "version", "unit", "at_s", "share", "opening", "opened_at_s")
 
 

@@ -5,83 +5,60 @@ What a call stored is on disk when it returns, and storing it again changes noth
 
 import math
 import threading
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
-from taxiway_serving.errors import ConflictError, InvalidSpecError, TransportError
+from taxiway_serving.errors import ConflictError, OverloadError, TransportError
 from taxiway_serving.feedback import (
     MOST_EVENTS,
+    SESSION_S,
     Attributed,
     Event,
     Exposure,
     Metric,
     Reported,
+    check_events,
     conflicts,
-    event_faults,
 )
 from taxiway_serving.ledger import reward_queries as queries
 from taxiway_serving.ledger import reward_tables as tables
+from taxiway_serving.ledger import reward_values as values
 from taxiway_serving.ledger.counted import Counted
 from taxiway_serving.ledger.engine import open_engine
+from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S, Account, Receipt, receipt_of, receipts_of
 from taxiway_serving.rewards import Cell, Rewards, rewards_of
+from taxiway_serving.split import Split
 
-Status = Literal["attributed", "late", "pending", "unknown", "duplicate"]
-
-UNKNOWN_AFTER_S: Final = 60.0
-"""The gateway's log shows a request within a second of its end; an id that it has not shown by then is none of its."""
 EVENTS_KEPT_S: Final = 90 * 86_400.0
+UNKNOWN_KEPT_S: Final = 3600.0
+"""An event whose request never came is kept so much longer than a request is remembered."""
+MOST_WAITING: Final = 1_000_000
+"""Events that may wait for their request at once, over all handles: some 200 MB."""
 _PRUNE_EVERY_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of an event.
-
-    Attributes:
-        event: The event, as it is stored.
-        status: `attributed` to its request's version; `late`, stored and not counted; `pending` until the gateway's
-            log shows its request; `unknown` when that did not happen; `duplicate` of one that was stored before.
-        exposure: Its request, once the gateway's log has shown it.
-        received_at_s: When it came first.
-    """
-
-    event: Event
-    status: Status
-    exposure: Exposure | None
-    received_at_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """What is known of one request: its exposure, and what was reported about it."""
-
-    exposure: Exposure | None
-    receipts: tuple[Receipt, ...]
 
 
 class SqlRewards:
     """Exposures and events of all handles, on one SQLite file. Safe to call from several threads of one process."""
 
-    def __init__(self, url: str, *, retention_s: float = 3600.0) -> None:
+    def __init__(self, url: str, *, retention_s: float = 3600.0, most_waiting: int = MOST_WAITING) -> None:
         """Open the tables, and make them where they are missing.
 
         Args:
             url: SQLAlchemy address, `sqlite:///` and a path; the controller's own database will do.
             retention_s: How long a request is remembered after the longest window of its handle, in seconds. An event
                 that comes later finds no request.
+            most_waiting: Events without a request that are kept at once; more are refused.
 
         Raises:
             InvalidSpecError: If it is another database.
         """
         self._lock = threading.RLock()
-        self._retention_s = retention_s
+        self._retention_s, self._most_waiting = retention_s, most_waiting
         self._counted = Counted()
         self._pruned_at_s = -math.inf
         self._engine = open_engine(url)
@@ -90,6 +67,8 @@ class SqlRewards:
                 tables.meta.create_all(connection)
                 self._place = connection.scalar(sa.select(sa.func.max(tables.events.c.place))) or 0
                 self._handles = set(connection.scalars(sa.select(tables.exposures.c.handle).distinct()))
+                self._waiting = queries.waiting(connection)
+                self._has_share = queries.last_shares(connection)
                 defined = connection.execute(sa.select(tables.metrics)).mappings().all()
         except BaseException:
             self.close()
@@ -127,6 +106,32 @@ class SqlRewards:
         """Return how a handle counts a metric: as it was told last, else by the usual window."""
         return self._metrics.get((handle, name)) or Metric(name=name)
 
+    def note_splits(self, splits: Mapping[str, Split | None], *, now_s: float) -> None:
+        """Remember which versions have a share from now on, so that a time without one is told from bad luck.
+
+        Args:
+            splits: As they were read back just now; a handle that could not be asked is absent.
+            now_s: The time.
+
+        Raises:
+            TransportError: If the database cannot be written now.
+        """
+        with self._lock:
+            seen = {
+                (handle, version): parts > 0
+                for handle, split in splits.items()
+                for version, parts in (split.parts.items() if split else ())
+            }
+            gone = {key: False for key in self._has_share if key[0] in splits and key not in seen}
+            changes = {
+                key: has for key, has in {**gone, **seen}.items() if self._has_share.get(key) is not has
+            }
+            if not changes:
+                return
+            with self._begun() as connection:
+                queries.note_shares(connection, changes, now_s)
+            self._has_share |= changes
+
     def record(self, exposures: Iterable[Exposure]) -> int:
         """Store exposures, and attribute the events that waited for them. What is known already changes nothing.
 
@@ -154,6 +159,7 @@ class SqlRewards:
                 connection.execute(sa.insert(tables.exposures), rows)
                 opened = queries.add_counts(connection, rows)
                 waited = self._attribute_waiting(connection, {row["request_id"]: row for row in rows})
+            self._waiting -= len(waited)
             self._handles.update(row["handle"] for row in rows)
             for handle, cells in opened.items():
                 self._counted.add(handle, cells)
@@ -173,9 +179,10 @@ class SqlRewards:
         Raises:
             InvalidSpecError: If any has a fault; all faults of all are named.
             ConflictError: If any has another value than it had before, or than another of them has.
+            OverloadError: If too many events wait for requests that nobody knows.
             TransportError: If the database cannot be written now. Send them again.
         """
-        _check(events, now_s)
+        check_events(events, now_s)
         with self._lock:
             with self._begun() as connection:
                 stored = queries.stored_events(connection, [event.key for event in events])
@@ -188,13 +195,16 @@ class SqlRewards:
                     if event.key not in stored:
                         fresh.setdefault(event.key, event)
                 exposed = queries.known_requests(connection, {event.request_id for event in fresh.values()})
+                waiting = sum(event.request_id not in exposed for event in fresh.values())
+                self._check_room(waiting)
                 rows = {key: self._row(event, exposed, now_s) for key, event in fresh.items()}
                 if rows:
                     connection.execute(sa.insert(tables.events), list(rows.values()))
                 reported = [tables.reported_of(row) for row in rows.values() if row["place"] is not None]
                 self._name_metrics(connection, reported)
+            self._waiting += waiting
             self._counted.touch(reported)
-        return tuple(self._receipts(events, stored, rows, now_s))
+        return tuple(receipts_of(events, stored, rows, self.metric, now_s=now_s))
 
     def summary(
         self, handle: str, metric: Metric, *, versions: Sequence[int], since_s: float, now_s: float
@@ -224,26 +234,31 @@ class SqlRewards:
             since_s: Only of requests from then on.
             limit: At most so many.
         """
-        table, earlier = tables.events, tables.events.alias("earlier")
-        before = sa.select(sa.literal(1)).where(
-            earlier.c.handle == handle,
-            earlier.c.metric == metric.name,
-            earlier.c.unit == table.c.unit,
-            earlier.c.place < table.c.place,
-            *queries.in_window(earlier, metric, since_s),
-        )
-        query = sa.select(table, sa.exists(before).label("is_known")).where(
-            table.c.handle == handle,
-            table.c.metric == metric.name,
-            table.c.place > after,
-            *queries.in_window(table, metric, since_s),
-        )
-        names = ("place", "request_id", "version", "unit", "share", "value", "at_s", "event_at_s")
         with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(table.c.place).limit(limit)).mappings().all()
-        return [
-            Attributed(**{name: row[name] for name in names}, is_first=not row["is_known"]) for row in rows
-        ]
+            return values.attributed(connection, handle, metric, after=after, since_s=since_s, limit=limit)
+
+    def whole_values(
+        self, handle: str, metric: Metric, *, after_s: float, since_s: float, now_s: float
+    ) -> list[tuple[float, Attributed]]:
+        """Return the whole value of each exposure whose window is over, in the order in which they were opened.
+
+        Where several events of an exposure become one value, no earlier one is the exposure's.
+
+        Args:
+            handle: Endpoint.
+            metric: Which one, its window, and how events become one value.
+            after_s: Only exposures that were opened after it; give the moment of the last one that was returned.
+            since_s: Only of requests from then on.
+            now_s: The time.
+
+        Returns:
+            When the exposure was opened, and its value.
+        """
+        until_s = now_s - metric.window_s - SESSION_S
+        with self._engine.connect() as connection:
+            return values.settled(
+                connection, handle, metric, after_s=after_s, until_s=until_s, since_s=since_s
+            )
 
     def history(
         self, handle: str, *, since_s: float, until_s: float, step_s: int
@@ -259,14 +274,11 @@ class SqlRewards:
         Returns:
             By version and beginning of the cell: by metric, `n` exposures with a value and their `sum`.
         """
-        found: dict[Cell, dict[str, dict[str, float]]] = defaultdict(dict)
         metrics = [metric for (name, _), metric in [*self._metrics.items()] if name == handle]
         with self._engine.connect() as connection:
-            for metric in metrics:
-                query = queries.sums_by_cell(handle, metric, since_s=since_s, until_s=until_s, step_s=step_s)
-                for version, at_s, count, total in connection.execute(query):
-                    found[version, at_s][metric.name] = {"n": count, "sum": total}
-        return dict(found)
+            return values.history(
+                connection, handle, metrics, since_s=since_s, until_s=until_s, step_s=step_s
+            )
 
     def drawn(
         self, handle: str, metric: Metric, *, version: int, since_s: float, now_s: float
@@ -276,23 +288,16 @@ class SqlRewards:
         Args:
             handle: Endpoint.
             metric: What was brought, and its window; exposures whose window is open are left out.
-            version: Only from its first exposure to its last: before and after it had no share.
+            version: Only of times in which it had a share, each from its first exposure to its last.
             since_s: Not earlier than this.
             now_s: The time.
 
         Returns:
             (version drawn, its share then, value) in order, as `statistics.counterfactual` takes them.
         """
-        table = tables.exposures
-        span = sa.select(sa.func.min(table.c.at_s), sa.func.max(table.c.at_s)).where(
-            table.c.handle == handle, table.c.version == version, table.c.at_s >= since_s
-        )
+        until_s = now_s - metric.window_s
         with self._engine.connect() as connection:
-            first_s, last_s = connection.execute(span).one()
-            if first_s is None:
-                return []
-            until_s = min(last_s + 1e-6, now_s - metric.window_s)
-            return queries.drawn(connection, handle, metric, since_s=first_s, until_s=until_s)
+            return values.drawn(connection, handle, metric, version=version, since_s=since_s, until_s=until_s)
 
     def account(self, request_id: str, *, now_s: float) -> Account | None:
         """Return what is known of a request; None if neither the gateway nor the product has named it."""
@@ -306,17 +311,14 @@ class SqlRewards:
             return None
         return Account(
             exposure=tables.exposure_of(known) if known else None,
-            receipts=tuple(self._receipt(row, now_s) for row in rows),
+            receipts=tuple(receipt_of(row, self.metric, now_s=now_s) for row in rows),
         )
 
     def waiting(self, *, now_s: float) -> dict[str, int]:
         """Return how many events wait for their request, and of how many it never came: `pending` and `unknown`."""
-        table = tables.events
-        is_unknown = table.c.received_at_s <= now_s - UNKNOWN_AFTER_S
-        query = sa.select(is_unknown, sa.func.count()).where(table.c.place.is_(None)).group_by(is_unknown)
         with self._engine.connect() as connection:
-            found = {bool(unknown): count for unknown, count in connection.execute(query)}
-        return {"pending": found.get(False, 0), "unknown": found.get(True, 0)}
+            unknown = queries.waiting(connection, until_s=now_s - UNKNOWN_AFTER_S)
+            return {"pending": queries.waiting(connection) - unknown, "unknown": unknown}
 
     def prune(self, *, now_s: float) -> None:
         """Forget requests whose windows are over, and events of long ago; a little at a time, and not at every call.
@@ -328,7 +330,7 @@ class SqlRewards:
             if now_s - self._pruned_at_s < _PRUNE_EVERY_S:
                 return
             self._pruned_at_s = now_s
-            kept_s = now_s - EVENTS_KEPT_S
+            kept_s, unknown_s = now_s - EVENTS_KEPT_S, now_s - self._retention_s - UNKNOWN_KEPT_S
             with self._begun() as connection:
                 for handle in self._handles:
                     windows = [self._metrics[key].window_s for key in self._followed if key[0] == handle]
@@ -336,6 +338,8 @@ class SqlRewards:
                     queries.forget_requests(connection, handle, before_s=end_s)
                     queries.forget_counts(connection, handle, before_s=kept_s)
                 queries.forget_events(connection, before_s=kept_s)
+                gone = queries.forget_waiting(connection, before_s=max(unknown_s, kept_s))
+            self._waiting -= gone
             self._counted.forget(before=math.floor(kept_s))
 
     @contextmanager
@@ -382,43 +386,9 @@ class SqlRewards:
             queries.define_metric(connection, handle, metric, is_followed=False)
             self._metrics[handle, name] = metric
 
-    def _receipts(
-        self,
-        events: Sequence[Event],
-        stored: Mapping[queries.Key, queries.Found],
-        rows: Mapping[queries.Key, queries.Found],
-        now_s: float,
-    ) -> Iterator[Receipt]:
-        told = set(stored)
-        for event in events:
-            receipt = self._receipt(rows.get(event.key) or stored[event.key], now_s)
-            yield replace(receipt, status="duplicate") if event.key in told else receipt
-            told.add(event.key)
-
-    def _receipt(self, row: queries.Found, now_s: float) -> Receipt:
-        return Receipt(
-            event=tables.event_of(row),
-            status=self._status(row, now_s),
-            exposure=None if row["place"] is None else tables.exposure_of(row),
-            received_at_s=row["received_at_s"],
-        )
-
-    def _status(self, row: queries.Found, now_s: float) -> Status:
-        if row["place"] is None:
-            return "unknown" if row["received_at_s"] <= now_s - UNKNOWN_AFTER_S else "pending"
-        metric = self.metric(row["handle"], row["metric"])
-        return "attributed" if metric.takes(row["event_at_s"] - row["at_s"]) else "late"
-
-
-def _check(events: Sequence[Event], now_s: float) -> None:
-    if not 1 <= len(events) <= MOST_EVENTS:
-        fault = f"takes 1 to {MOST_EVENTS:,} events at once, got {len(events):,}; send them in several calls"
-        raise InvalidSpecError((fault,), "feedback")
-    several = len(events) > 1
-    faults = tuple(
-        f"event {number}: {fault}" if several else fault
-        for number, event in enumerate(events, 1)
-        for fault in event_faults(event, now_s)
-    )
-    if faults:
-        raise InvalidSpecError(faults, "feedback")
+    def _check_room(self, more: int) -> None:
+        """Refuse events that would wait, where too many do already; those of known requests have room for ever."""
+        if more and self._waiting + more > self._most_waiting:
+            got = f"{self._waiting:,} events wait for a request that the gateway has not shown, and {more:,} more came"
+            next_step = "send the x-request-id of answers; what waits in vain is forgotten after a while"
+            raise OverloadError("feedback", got, f"{self._most_waiting:,}", next_step)

@@ -85,13 +85,7 @@ def _coming(
     growth = share / past if past else 1.0
     fresh = max(0, learned.exposed - before.exposed)
     # Of those who ask now, a higher weight moves some to the candidate at once.
-    asking = max(
-        (
-            seen.errors(version).canary + seen.errors(version).control
-            for version in candidates_of(spec, learned)
-        ),
-        default=0,
-    )
+    asking = max((seen.errors(version).asking for version in candidates_of(spec, learned)), default=0)
     at_step = sum(learned.at_step.values())
     a_second = at_step / max(1.0, now_s - learned.entered_at_s)
     coming = _at_most(growth * max(MARGIN_LOOKS * fresh, MARGIN_S * a_second), counted=max(fresh, at_step))

@@ -9,6 +9,7 @@ from math import floor
 
 import numpy as np
 
+from taxiway_serving.feedback import SESSION_S
 from taxiway_serving.rollout.observation import NO_REWARDS, Observation, Rewards
 from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.rollout.steps import Experiment, Explore
@@ -95,14 +96,19 @@ def experiment(
     missing = [version for version in versions if state.at_step.get(version, 0) < step.units]
     if missing and now_s - state.entered_at_s <= step.deadline_s:
         told = ", ".join(f"version {v}: {state.at_step.get(v, 0)} of {step.units} units" for v in missing)
-        is_growing = any(seen.errors(version).fresh for version in versions)
+        is_growing = any(seen.errors(version).met for version in versions)
         counted = replace(state, updated_at_s=now_s) if is_growing else state
         return Explored(state=counted, reason=f"too little evidence: {told}")
-    open_s = step.window_s - (now_s - state.updated_at_s) if step.metric and not missing else 0.0
+    open_s = _whole_after_s(step) - (now_s - state.updated_at_s) if step.metric and not missing else 0.0
     if open_s > 0:
         return Explored(state=state, reason="waits for the rewards of the last units")
     ended = "the experiment's time is over" if missing else "the experiment has its units"
     return Explored(state=state, reason=ended, is_done=True)
+
+
+def _whole_after_s(step: Experiment) -> float:
+    """Return the seconds after which a request's value is whole: the largest and the sum once its session is over."""
+    return step.window_s if step.how == "first" else step.window_s + SESSION_S
 
 
 def leader_of(state: RolloutState, versions: Sequence[int]) -> int | None:
@@ -220,7 +226,8 @@ def _shares(step: Explore, arms: Sequence[Arm], is_known: Sequence[bool]) -> lis
     known = [arm for arm, is_one in zip(arms, is_known, strict=True) if is_one]
     even = 1 / len(arms)
     room = even * len(known)
-    earned = iter(_earned_shares(step, known, min(step.floor, 0.5 / len(arms)) / room) if known else [])
+    least = thompson.default_floor(len(arms)) if step.floor is None else step.floor
+    earned = iter(_earned_shares(step, known, min(least, 0.5 / len(arms)) / room) if known else [])
     return [room * next(earned) if is_one else even for is_one in is_known]
 
 

@@ -7,13 +7,13 @@ from functools import lru_cache
 from taxiway_serving.rollout.guard import ALONE, Guard, Interval, Reading
 from taxiway_serving.rollout.guards import Budget, BudgetCertificate, Frozen, Ratio, RatioCertificate
 from taxiway_serving.rollout.likeness import Difference, SameCertificate
-from taxiway_serving.rollout.metrics import Metric
+from taxiway_serving.rollout.metrics import ALWAYS, QUERIES, Metric
 from taxiway_serving.rollout.observation import ERRORS, NO_COMPARISON, Observation, key_of
 from taxiway_serving.rollout.spec import SEVERAL, RolloutSpec
 from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.rollout.steps import Compare, Experiment, Explore, SetHeaderRoute, SetWeight, Step
 from taxiway_serving.rollout.weighing import SETTLED_S, share_of
-from taxiway_serving.rollout.worth import Earnings, Threshold
+from taxiway_serving.rollout.worth import Batched, Earnings, Threshold
 from taxiway_serving.statistics.label import NOTHING
 
 __all__ = ("CLIENT_ERRORS", "SETTLED_S", "Judge", "candidates_of", "interval_of", "judges_of")
@@ -183,18 +183,13 @@ _SLOW, _UNFIT = "slow answers", "answers that break the contract"
 
 def _guards(metric: Metric, alpha: float, budget: float, scope: _Scope) -> list[Guard]:
     name = metric.name
+    found: list[Guard] = [] if metric.limit is None else [_rule(metric, metric.limit)]
+    if metric.kind in (*QUERIES, *ALWAYS):
+        return found
     if metric.kind == "feedback":
-        return [Earnings(alpha=alpha, metric=name, direction=metric.direction)] if scope.is_beside else []
-    if metric.limit is not None:
-        rule = Threshold(
-            metric=name,
-            limit=metric.limit,
-            direction=metric.direction,
-            failure_limit=metric.failure_limit,
-        )
-        return [rule]
+        drop = Earnings(alpha=alpha, metric=name, direction=metric.direction)
+        return [drop, *found] if scope.is_beside else found
     what = _UNFIT if metric.kind == "schema" else _SLOW
-    found: list[Guard] = []
     if scope.is_beside:
         found.append(Ratio(alpha=alpha, name=f"{name}_ratio", what=what))
     if metric.kind == "latency":
@@ -205,6 +200,23 @@ def _guards(metric: Metric, alpha: float, budget: float, scope: _Scope) -> list[
         allowed = SLOW_BUDGET if metric.kind == "latency_slo" else budget
         found.append(Budget(alpha=alpha, name=f"{name}_budget", budget=allowed))
     return found
+
+
+def _rule(metric: Metric, limit: float) -> Threshold:
+    """Return the user's own rule: bad units are wrong above it, rewards and queries by their direction."""
+    is_earned, borne = metric.kind == "feedback", metric.failure_limit
+    if metric.kind in QUERIES:
+        return Threshold(metric=metric.name, limit=limit, direction=metric.direction, failure_limit=borne)
+    return Batched(
+        metric=metric.name,
+        limit=limit,
+        direction=metric.direction if is_earned else "down",
+        failure_limit=borne,
+        units=metric.min_units,
+        low=metric.low,
+        high=metric.high,
+        is_earned=is_earned,
+    )
 
 
 def _certificates(

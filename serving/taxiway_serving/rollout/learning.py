@@ -24,9 +24,9 @@ def learned(
         changes["weighed_at_s"] = now_s
     if any(counts != NOTHING for counts in seen.counts.values()):
         changes["totals"] = _summed_counts(state.totals, seen.counts)
-    fresh = {version: seen.errors(version).fresh for version in versions}
-    if any(fresh.values()):
-        counts = {version: state.at_step.get(version, 0) + number for version, number in fresh.items()}
+    met = {version: seen.errors(version).met for version in versions}
+    if any(met.values()):
+        counts = {version: state.at_step.get(version, 0) + number for version, number in met.items()}
         changes["at_step"] = {**state.at_step, **counts}
     if seen.compared:
         changes["compared"] = _summed(state.compared, seen.compared)

@@ -70,19 +70,28 @@ def without(
     """Take candidates out. While others remain, those go on; else the rollout is over, or a person is asked.
 
     Returns:
-        None where a person has been asked already.
+        None where a person has been asked already of all that speaks against them.
     """
     versions = candidates_of(spec, state)
     if any(version not in lost for version in versions):
         return dropped(state, {version: loss.reason for version, loss in lost.items()}, now_s)
     first = next(iter(lost.values()))
     is_for_a_person = spec.on_failure == "pause" and all(loss.key for loss in lost.values())
-    if is_for_a_person and state.status is Status.PAUSED:
-        return None
-    if is_for_a_person and state.status is Status.PROGRESSING:
-        failed = replace(state, failed=(*state.failed, *(loss.key for loss in lost.values())))
-        return paused(failed, f"{first.reason}; it pauses as it was told to: resume or abort", now_s)
+    if is_for_a_person and state.status in (Status.PROGRESSING, Status.PAUSED):
+        return _asked(state, lost, now_s)
     return leave(state, Outcome.ROLLED_BACK, first.reason, now_s)
+
+
+def _asked(state: RolloutState, lost: Mapping[int, Loss], now_s: float) -> Decision | None:
+    """Ask a person, once for each judge; one who was waiting at a gate has to hear of it as well."""
+    news = [loss for loss in lost.values() if loss.key not in state.failed]
+    if not news:
+        return None
+    failed = replace(state, failed=(*state.failed, *(loss.key for loss in news)))
+    reason = f"{news[0].reason}; it pauses as it was told to: resume or abort"
+    if state.status is Status.PAUSED:
+        return Decision(state=replace(failed, reason=reason), verdict=Verdict.INCONCLUSIVE, reason=reason)
+    return paused(failed, reason, now_s)
 
 
 def dropped(state: RolloutState, why: Mapping[int, str], now_s: float) -> Decision:

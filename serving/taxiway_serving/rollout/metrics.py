@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.feedback import BUILT_IN, METRIC_PATTERN
+from taxiway_serving.feedback import BUILT_IN, METRIC_PATTERN, How
 from taxiway_serving.rollout.typed import fitting
 
-Kind = Literal["latency", "latency_slo", "schema", "feedback", "prometheus", "sql"]
+Kind = Literal["latency", "latency_slo", "schema", "feedback", "prometheus", "sql", "errors", "client_errors"]
 KINDS: tuple[str, ...] = get_args(Kind)
 QUERIES = ("prometheus", "sql")
+ALWAYS = ("errors", "client_errors")
+"""Kinds that are counted in any rollout: to name one of them only adds a limit to it."""
+COUNTED = ("latency", "latency_slo", "schema", "feedback", *ALWAYS)
 RESERVED = ("error", "errors", "client_error", "client_errors")
 """Names of what is counted in any rollout, and of its guards."""
 
@@ -24,16 +27,20 @@ class Metric:
         name: Unique in the rollout.
         kind: `latency` (slower than the baseline's own p99), `latency_slo` (slower than `latency_ms`), `schema`
             (answers that break the contract), `feedback` (rewards by request), `prometheus` or `sql` (a query for each
-            version).
+            version), `errors` or `client_errors` (which are counted anyhow, here with a limit).
         direction: Which way is better: `up`, which feedback takes by default, or `down`, which queries do.
         dry_run: Whether it is scored and shown, but never acts.
         low: Feedback value that counts as 0; high, as 1: rewards are compared on that scale.
         query: Text of the query, in which `{handle}` and `{version}` stand for the candidate.
         source: Address of Prometheus, or name of the SQL connection, as the controller's settings know it.
-        limit: A query's value on the wrong side of it is a failed measurement.
+        limit: A measurement on the wrong side of it has failed. Of a query it is the value; of feedback, the mean of
+            the candidate's rewards; of all else, the share of its units that were bad, in [0, 1).
         interval_s: Seconds between two measurements of a query, >= 1.
+        min_units: Units of the candidate in one measurement of anything else, >= 1.
         failure_limit: Failed measurements that are borne, >= 0; one more is harm.
         window_s: Seconds in which feedback counts for its request, > 0.
+        how: How several events of one request become one value: the `first`, the largest (`max`), or all added up
+            (`sum`). The last two are known, and judged by, once the window is over.
     """
 
     name: str
@@ -46,8 +53,10 @@ class Metric:
     source: str = ""
     limit: float | None = None
     interval_s: float = 30.0
+    min_units: int = 100
     failure_limit: int = 0
     window_s: float = 60.0
+    how: How = "first"
 
     def to_json(self) -> dict[str, Any]:
         """Return the metric as plain JSON values; `metric_from_json` is the way back."""
@@ -86,12 +95,12 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "low": ("feedback",),
     "high": ("feedback",),
     "window_s": ("feedback",),
+    "how": ("feedback",),
     "direction": ("feedback", *QUERIES),
     "query": QUERIES,
     "source": QUERIES,
-    "limit": QUERIES,
     "interval_s": QUERIES,
-    "failure_limit": QUERIES,
+    "min_units": COUNTED,
 }
 """Options that only some kinds have. What is ignored without a word is found out in production."""
 
@@ -103,16 +112,43 @@ def _faults(metric: Metric, given: Mapping[str, Any]) -> list[str]:
         for name, kinds in _OF_KINDS.items()
         if metric.kind not in kinds and given.get(name, defaults[name]) != defaults[name]
     ]
-    if metric.name in RESERVED:
+    if metric.name in RESERVED and metric.kind != metric.name:
         faults.append("name: is always counted; leave it out")
+    elif metric.kind in ALWAYS and metric.limit is None:
+        faults.append("name: is always counted; leave it out, or give it a limit of your own")
     else:
         faults += metric_name_faults(metric.name, "name")
+    faults += _limit_faults(metric, given)
     if metric.name in BUILT_IN and metric.name not in (*RESERVED, metric.kind):
         faults.append(f"name: {metric.name} is of that kind alone; give this one another name")
     if not metric.low < metric.high:
         faults.append(f"low: got {metric.low:g}; must be below high, {metric.high:g}")
+    if metric.min_units < 1:
+        faults.append(f"min_units: got {metric.min_units}; must be at least 1")
     if metric.interval_s < 1 or metric.window_s <= 0 or metric.failure_limit < 0:
         faults.append("interval_s: must be at least 1, window_s above 0, failure_limit at least 0")
     if metric.kind in QUERIES and not (metric.query and metric.limit is not None):
         faults.append("query: a query needs its text, and a number as limit")
+    return faults
+
+
+def _limit_faults(metric: Metric, given: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a user's own limit on what is counted."""
+    faults = []
+    is_share = metric.kind in COUNTED and metric.kind != "feedback"
+    if is_share and metric.limit is not None and not 0 <= metric.limit < 1:
+        faults.append(f"limit: got {metric.limit:g}; it is a share of the units, at least 0 and below 1")
+    if (
+        metric.kind == "feedback"
+        and metric.limit is not None
+        and not metric.low <= metric.limit <= metric.high
+    ):
+        faults.append(f"limit: got {metric.limit:g}; must lie in {metric.low:g} to {metric.high:g}")
+    if metric.limit is None and metric.kind in COUNTED:
+        faults += [
+            f"{name}: given without a limit, which it is about"
+            for name in ("failure_limit", "min_units")
+            if given.get(name, Metric.__dataclass_fields__[name].default)
+            != Metric.__dataclass_fields__[name].default
+        ]
     return faults

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
+from taxiway_serving.criterion import TOLERANCE, Criterion
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.feedback import How
 from taxiway_serving.rollout.typed import fitting
 
 DAY_S = 86_400.0
+CRITERION = tuple(item.name for item in fields(Criterion))
 LEAST_PCT = 0.01
 """The gateway divides traffic in parts of 10,000."""
 
@@ -98,15 +101,35 @@ class Analysis:
 class Compare:
     """Hold until the mirrored answers prove that the candidate answers as the stable version does.
 
+    Fewer than about 340 requests cannot prove a share of 1 %, even if not one answer differs: a version that differs
+    in 1 % would show none of it in 340 requests three times in a hundred, and no test may be surer than that.
+
     Attributes:
         samples: Mirrored requests to compare, >= 1.
         most_different_pct: Share of answers that may differ beyond the stable version's own noise, in (0, 100).
         deadline_s: As of `Analysis`.
+        pointer: What counts as the same answer: this one and the three below are as of `Criterion`.
+        tolerance: See there.
+        relative: See there.
+        function: See there.
     """
 
-    samples: int = 200
+    samples: int = 400
     most_different_pct: float = 1.0
     deadline_s: float = 3600.0
+    pointer: str | None = None
+    tolerance: float = TOLERANCE
+    relative: float = TOLERANCE
+    function: str | None = None
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts as the same answer.
+
+        Raises:
+            InvalidSpecError: With every fault at once; a step that was read has none.
+        """
+        return Criterion(**{name: getattr(self, name) for name in CRITERION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +142,11 @@ class Explore:
         reward_kind: `binary` rewards are 0 or 1; `continuous` ones any number.
         update_s: Seconds between two changes of the weights, > 0.
         half_life_s: Age at which evidence counts half; None never forgets.
-        floor: Least share of each arm, in [0, 1 / arms).
+        floor: Least share of each arm, in [0, 1 / arms); None takes 1 %, and less each where there are many arms.
         max_weight_pct: Most traffic of a candidate, in (0, 100].
         epsilon: Share that `epsilon_greedy` spreads evenly, in (0, 1).
         window_s: Seconds in which a reward counts for its request.
+        how: How several rewards of one request become one: the `first`, the largest (`max`), or all added up (`sum`).
         min_units: Exposures of each arm before the weights leave even shares.
         min_successes: Rewards of each arm before that.
         min_s: Seconds before a winner may be called.
@@ -135,10 +159,11 @@ class Explore:
     reward_kind: Literal["binary", "continuous"] = "binary"
     update_s: float = 10.0
     half_life_s: float | None = None
-    floor: float = 0.01
+    floor: float | None = None
     max_weight_pct: float = 100.0
     epsilon: float = 0.1
     window_s: float = 60.0
+    how: How = "first"
     min_units: int = 100
     min_successes: int = 5
     min_s: float = 60.0
@@ -155,6 +180,7 @@ class Experiment:
         reward_kind: As of `Explore`.
         units: Distinct units of each candidate, >= 1.
         window_s: Seconds in which a reward counts for its request.
+        how: As of `Explore`.
         deadline_s: Seconds after which the experiment ends with what it has.
     """
 
@@ -162,6 +188,7 @@ class Experiment:
     reward_kind: Literal["binary", "continuous"] = "binary"
     units: int = 1000
     window_s: float = 60.0
+    how: How = "first"
     deadline_s: float = DAY_S
 
 
@@ -299,7 +326,17 @@ def step_faults(step: Step) -> list[str]:
         faults.append(f"sample_pct: got {step.sample_pct:g}; must be 0 or at least {LEAST_PCT:g}")
     if isinstance(step, SetHeaderRoute):
         faults += _route_faults(step)
+    if isinstance(step, Compare):
+        faults += _criterion_faults(step)
     return faults
+
+
+def _criterion_faults(step: Compare) -> list[str]:
+    try:
+        step.criterion  # noqa: B018  # made for the faults alone
+    except InvalidSpecError as error:
+        return list(error.faults)
+    return []
 
 
 def _weight_faults(step: SetWeight) -> list[str]:

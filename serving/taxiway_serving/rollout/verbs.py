@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.names import is_version
 from taxiway_serving.rollout.cap import CAP
 from taxiway_serving.rollout.exploring import leader_of
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.losing import dropped, leave
+from taxiway_serving.rollout.observation import key_of
 from taxiway_serving.rollout.spec import MOST_CANDIDATES, SEVERAL, RolloutSpec
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status
 from taxiway_serving.rollout.steps import SetHeaderRoute, SetWeight, Step
@@ -44,6 +45,7 @@ def act(
 
     Raises:
         InvalidSpecError: If there is no such verb, or it needs a version, or cannot have this one.
+        ConflictError: If it would promote what has just been found to fail: only who has resumed it first wills that.
     """
     if verb not in VERBS:
         raise InvalidSpecError((f"got {verb!r}; known are {', '.join(VERBS)}",), "rollout verb")
@@ -56,6 +58,8 @@ def act(
         return _changed(spec, plan, state, verb, version, actor, now_s)
     if verb == "pause":
         return _paused(state, f"paused by {actor}", now_s)
+    if verb in ("promote", "promote-full"):
+        _check_sound(spec, state)
     reason = f"{_TOLD[verb]} by {actor}"
     resumed = _resumed(state, reason, now_s)
     return resumed if verb == "resume" else _promoted(spec, plan, resumed, verb, version, reason, now_s)
@@ -73,6 +77,18 @@ def _paused(state: RolloutState, reason: str, now_s: float) -> RolloutState:
     if state.status is Status.PAUSED:
         return state
     return replace(moved(state, Status.PAUSED, now_s), reason=reason)
+
+
+def _check_sound(spec: RolloutSpec, state: RolloutState) -> None:
+    """Refuse to promote what waits for a person because it fails; he may not have heard of it yet.
+
+    Raises:
+        ConflictError: If a judge of a candidate has paused the rollout.
+    """
+    judges = tuple(key_of(version, "") for version in candidates_of(spec, state))
+    if state.status is Status.PAUSED and any(key.startswith(judges) for key in state.failed):
+        next_step = "abort it, or resume it and then promote: its evidence begins anew"
+        raise ConflictError(f"rollout {spec.id}", state.reason, next_step)
 
 
 def _resumed(state: RolloutState, reason: str, now_s: float) -> RolloutState:

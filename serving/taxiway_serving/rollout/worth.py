@@ -1,4 +1,8 @@
-"""The guards on what a version is worth to its users: rewards beside the control's, and a user's own limits."""
+"""The guards on what a version is worth to its users: rewards beside the control's, and a user's own limits.
+
+A limit promises no error rate, so it takes no part of alpha: it does what it was told, at every measurement. It looks
+at the candidate alone: what harms both versions alike crosses it as well.
+"""
 
 from dataclasses import dataclass
 
@@ -58,8 +62,6 @@ class Earnings(EProcess):
 class Threshold:
     """Harm by a user's own rule: a query's value was on the wrong side of its limit too often.
 
-    It promises no error rate, so it takes no part of alpha: it does what it was told, at every measurement.
-
     Attributes:
         metric: Name of the metric.
         limit: Value that may not be crossed.
@@ -81,9 +83,10 @@ class Threshold:
 
     def update(self, state: Terms, interval: Interval) -> Terms:
         value = interval.measured
-        if value is None:
-            return state
-        # Written so that a value that is no number is wrong: a broken query shows no health.
+        return state if value is None else self.measured(state, value)
+
+    def measured(self, state: Terms, value: float) -> Terms:
+        """Return the state after one more measurement."""
         is_right = value >= self.limit if self.direction == "up" else value <= self.limit
         return (state[0] + (not is_right), state[1] + 1)
 
@@ -101,3 +104,38 @@ class Threshold:
             threshold=self.failure_limit + 1.0,
             reason=f"{self.metric}: {failed} of {seen} values {wrong} {self.limit:g}; {self.failure_limit} are borne",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batched(Threshold):
+    """Harm by a user's own rule on what Taxiway counts itself: each so many units of the candidate are a measurement.
+
+    Attributes:
+        units: How many, >= 1; what one look brings is never divided.
+        low: What a reward of 0 stands for; high, one of 1. Bad units count as they are.
+        is_earned: Whether the candidate's rewards are measured, by their mean; else its bad units, by their share.
+    """
+
+    units: int
+    low: float = 0.0
+    high: float = 1.0
+    is_earned: bool = False
+
+    def start(self) -> Terms:
+        return (0.0, 0.0, 0.0, 0.0)
+
+    def update(self, state: Terms, interval: Interval) -> Terms:
+        units, total = self._news(interval)
+        if not units:
+            return state
+        units, total = state[2] + units, state[3] + total
+        if units < self.units:
+            return (*state[:2], units, total)
+        mean = total / units
+        return (*self.measured(state[:2], self.low + mean * (self.high - self.low)), 0.0, 0.0)
+
+    def _news(self, interval: Interval) -> tuple[float, float]:
+        if not self.is_earned:
+            return float(interval.counts.canary), float(interval.counts.bad_canary)
+        own = [value for is_candidate, value, _ in interval.values if is_candidate]
+        return float(len(own)), sum(own)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taxiway_serving.names import (
+    HEADER_CONTRACT,
     HEADER_HANDLE,
     HEADER_REASON,
     HEADER_REQUEST_ID,
@@ -258,6 +259,8 @@ def attempt_line() -> Json:
         # From the last byte of the request that was sent until the first of the answer: no client can lengthen it.
         "answer_us": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
         "number": "%REQ(x-envoy-attempt-count)%",
+        # What the service itself says of this answer; the gateway reads no body.
+        "contract": f"%RESP({HEADER_CONTRACT})%",
     }
 
 

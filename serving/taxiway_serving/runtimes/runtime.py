@@ -14,7 +14,7 @@ from taxiway_serving.names import VariantId
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
 MOST_RPS = 1e6
-_NOT_RUN = ("ready_deadline_s", "max_rps", "contract", "lineage")
+_NOT_RUN = ("ready_deadline_s", "max_rps", "contract", "lineage", "forbid", "forbid_reason")
 Phase = Literal["starting", "ready", "failed", "stopped"]
 
 
@@ -35,6 +35,8 @@ class VariantSpec:
         copy: 0 for the variant itself; from 1 for a further copy that runs beside it, with a process of its own.
         contract: File that says what its answers look like, for the proofs while it takes traffic; None has none.
         lineage: What the version was made of, by name, for the ledger: data, code, run. Nothing is run by it.
+        forbid: Strategies that may not bring it to its traffic.
+        forbid_reason: Why, for whoever asks for one of them.
     """
 
     handle: str
@@ -49,6 +51,8 @@ class VariantSpec:
     copy: int = 0
     contract: Path | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
+    forbid: tuple[str, ...] = ()
+    forbid_reason: str = ""
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -63,7 +67,7 @@ class VariantSpec:
     def digest(self) -> str:
         """Return the content hash of what the process runs: part of its identity.
 
-        Deadline, rate, contract and lineage are left out: changing them needs no new process.
+        Deadline, rate, contract, lineage and what is forbidden are left out: changing them needs no new process.
         """
         content = {key: value for key, value in self.to_json().items() if key not in _NOT_RUN}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -84,6 +88,7 @@ class VariantSpec:
         # Processes that an earlier Taxiway started are known by the hash of this, and it knew none of these.
         found |= {"copy": self.copy} if self.copy else {}
         found |= {"contract": str(self.contract)} if self.contract else {}
+        found |= {"forbid": list(self.forbid), "forbid_reason": self.forbid_reason} if self.forbid else {}
         return found | ({"lineage": dict(sorted(self.lineage.items()))} if self.lineage else {})
 
     @classmethod
@@ -96,7 +101,7 @@ class VariantSpec:
         try:
             paths = {key: Path(value[key]) for key in ("bento_dir", "python", "model_dir")}
             paths |= {"contract": Path(value["contract"])} if value.get("contract") else {}
-            return cls(**{**value, **paths})
+            return cls(**{**value, **paths, "forbid": tuple(value.get("forbid", ()))})
         except (KeyError, TypeError) as exc:
             raise InvalidSpecError((f"not a specification: {exc}",), "variant") from exc
 
@@ -183,6 +188,8 @@ def _faults(spec: VariantSpec) -> tuple[str, ...]:
         texts: list[object] = [*table, *table.values()]
         if not all(isinstance(text, str) for text in texts):
             faults.append(f"{name} must map text to text, got {dict(table)!r}")
+    if not all(isinstance(name, str) for name in (*spec.forbid, spec.forbid_reason)):
+        faults.append(f"forbid must be names of strategies, and its reason text, got {spec.forbid!r}")
     if not spec.ready_deadline_s > 0:
         faults.append(f"ready_deadline_s must be above 0, got {spec.ready_deadline_s!r}")
     if spec.max_rps is not None and not 0 < spec.max_rps <= MOST_RPS:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.evidence.comparison import (
     AGAIN,
@@ -18,7 +19,7 @@ from taxiway_serving.evidence.comparison import (
     Findings,
     findings,
 )
-from taxiway_serving.evidence.matching import Agree, Criterion, Response
+from taxiway_serving.evidence.matching import Agree, Response
 from taxiway_serving.shadow import functions
 from taxiway_serving.shadow.calls import Call, Caller, Target
 from taxiway_serving.shadow.log import ShadowWriter

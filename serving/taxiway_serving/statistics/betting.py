@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.statistics.label import FLAWLESS_PARTS, FLAWLESS_WEIGHTS, log_mean_exp
+from taxiway_serving.statistics.label import FLAWLESS_PARTS
 
 FALL_RATIOS = (0.9, 0.8, 0.65, 0.5, 0.25, 0.1)
 """Alternatives where harm is a lower mean: the candidate's mean is this part of the control's."""
@@ -113,23 +113,3 @@ def beyond_noise_terms(
         + neither * log(1 + (1 - part) * limit / (1 - limit))
         for part in parts
     )
-
-
-def most_beyond_noise(only_candidate: int, only_noise: int, samples: int, *, alpha: float = 0.05) -> float:
-    """Return the upper bound of P(candidate differs) - P(noise differs): the least limit that is certified.
-
-    Valid at every look, so it may be shown as the samples come; 1.0 where nothing is certified yet.
-
-    Args:
-        only_candidate: Sum over all samples so far; the others likewise.
-        only_noise: As of `paired_terms`.
-        samples: As of `beyond_noise_terms`.
-        alpha: Probability, over all looks, of a bound that is too low; in (0, 1).
-    """
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        terms = beyond_noise_terms(only_candidate, only_noise, samples, limit=middle)
-        is_certified = log_mean_exp(terms, FLAWLESS_WEIGHTS) >= -log(alpha)
-        low, high = (low, middle) if is_certified else (middle, high)
-    return high

@@ -71,7 +71,11 @@ def credited(
     found = {}
     for arm, rows in made.items():
         ages, counts = rows[:, 0], rows[:, 1]
-        own = 0.0 if is_mature else shrunk_cdf(_at(laws[arm], ages), len(seen[arm]), _at(common, ages))
+        # What an arm's oldest rewarded exposure is too young to show, the other arms' delays tell.
+        shown = _at(common, seen[arm][:, 1].max(initial=0.0, keepdims=True))
+        own = (
+            0.0 if is_mature else shrunk_cdf(_at(laws[arm], ages) * shown, len(seen[arm]), _at(common, ages))
+        )
         found[arm] = float((counts * np.where(ages >= window_s, 1.0, own)).sum())
     return Credit(exposures=found, mode="mature" if is_mature else "partial")
 

@@ -39,8 +39,11 @@ class Counts:
         control: Control units at risk, >= 0.
         bad_canary: Canary units whose first bad event falls in the interval, >= 0.
         bad_control: The same of the control.
-        fresh: Canary units seen for the first time in the rollout, >= 0: what a certificate counts, since the same
-            healthy unit seen again proves nothing new.
+        fresh: Canary units at risk seen for the first time in the rollout, >= 0: what a certificate counts, since the
+            same healthy unit seen again proves nothing new.
+        spent: Canary units seen for the first time that were bad before, on another version, >= 0: they prove nothing
+            any more, and yet they have met the canary.
+        past_risk: Units of both that were bad before, >= 0: no evidence, but they ask.
         requests: Requests of the canary's units at risk, each unit's up to and with its first bad one, >= 0: what a
             budget for single requests is held against.
     """
@@ -51,6 +54,18 @@ class Counts:
     bad_control: int = 0
     fresh: int = 0
     requests: int = 0
+    spent: int = 0
+    past_risk: int = 0
+
+    @property
+    def met(self) -> int:
+        """Canary units that met the canary for the first time, whatever they can still prove."""
+        return self.fresh + self.spent
+
+    @property
+    def asking(self) -> int:
+        """Units of both, whatever they can still prove."""
+        return self.canary + self.control + self.past_risk
 
     def __post_init__(self) -> None:
         if self.bad_canary > self.canary or self.bad_control > self.control:
@@ -68,6 +83,8 @@ class Counts:
             bad_control=self.bad_control + other.bad_control,
             fresh=self.fresh + other.fresh,
             requests=self.requests + other.requests,
+            spent=self.spent + other.spent,
+            past_risk=self.past_risk + other.past_risk,
         )
 
 

@@ -7,7 +7,6 @@ credit for late rewards in `delays.py`.
 """
 
 from collections.abc import Sequence
-from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,11 +37,6 @@ def p_best(alphas: ArrayLike, betas: ArrayLike, points: int | None = None) -> Fl
     """
     alpha, beta = np.asarray(alphas, float), np.asarray(betas, float)
     return p_best_of(Beta(alpha=alpha, beta=beta), points)
-
-
-def p_best_normal(arms: Sequence[Arm], points: int | None = None) -> Floats:
-    """Return each arm's probability of having the highest mean of a continuous reward, shape (K,)."""
-    return p_best_of(posterior(arms, "continuous"), points)
 
 
 def p_best_of(posteriors: Posterior, points: int | None = None) -> Floats:
@@ -109,53 +103,17 @@ def weights(
     return tuple(floored(p_best_of(posterior(arms, kind)), floor, most).tolist())
 
 
-def value_remaining(
-    arms: Sequence[Arm], *, kind: RewardKind = "binary", level: float = 0.95, best: int | None = None
-) -> float:
-    """Return how much may still be gained over the arm that leads, relative to it, at a posterior quantile.
-
-    0.01 at level 0.95 says: with probability 95 % no other arm is more than 1 % better. Campaigns stop by this.
-
-    Args:
-        arms: At least two.
-        kind: As of `weights`.
-        level: Quantile of the posterior gain, in (0, 1).
-        best: Index of the arm that leads; None takes the one with the highest posterior mean.
-
-    Returns:
-        A relative gain >= 0; inf where the leader's continuous mean is 0, so that nothing is relative to it.
-
-    Source: value remaining of Google Analytics' content experiments; here by quadrature instead of draws.
-    """
-    posteriors = posterior(arms, kind)
-
-    def is_enough(gain: float) -> bool:
-        return bool(p_within(posteriors, gain, best) >= level)
-
-    low, high = 0.0, 1e-3
-    if is_enough(low):
-        return low
-    while not is_enough(high):
-        if high > 1e12:
-            return inf
-        low, high = high, 2 * high
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
-
-
-def p_within(posteriors: Posterior, gain: ArrayLike, best: int | None = None) -> Floats:
+def p_within(posteriors: Posterior, gain: ArrayLike) -> Floats:
     """Return the probability that no other arm is better than the leader by more than a relative gain.
 
     Args:
         posteriors: Of shape (..., K).
         gain: Relative to the leader, >= 0, of shape (...).
-        best: As of `value_remaining`.
+
+    Source: value remaining of Google Analytics' content experiments; here by quadrature instead of draws.
     """
     means = posteriors.means
-    leads = means.argmax(-1) if best is None else np.full(means.shape[:-1], best)
-    is_leader = np.arange(means.shape[-1]) == leads[..., None]
+    is_leader = np.arange(means.shape[-1]) == means.argmax(-1)[..., None]
     own = np.where(is_leader[..., None], posteriors.places(LEADER_LEVELS), 0.0).sum(-2)
     unit = posteriors.unit_of_gain(own, np.where(is_leader, means, 0.0).sum(-1))
     here = np.where(is_leader[..., None], posteriors.cdf(own[..., None, :]), 0.0).sum(-2)

@@ -1,6 +1,7 @@
 """Bandit: several versions at once, and more traffic for the one that earns more. Pure."""
 
 from taxiway_serving.rollout.steps import Bake, Explore, SetWeight, Step
+from taxiway_serving.statistics.thompson import default_floor
 from taxiway_serving.strategies.canary import BAKE_S
 from taxiway_serving.strategies.options import Options
 
@@ -13,13 +14,12 @@ def preset(options: Options) -> tuple[Step, ...]:
     promotes = options.flag("promote", default=True)
     explore: Explore = options.step("explore", Explore())
     candidates = len(options.versions)
-    if explore.floor * (candidates + 1) > 1:
+    floor = default_floor(candidates + 1) if explore.floor is None else explore.floor
+    if floor * (candidates + 1) > 1:
+        options.faults.append(f"strategy.floor: got {floor:g} for {candidates + 1} arms; together at most 1")
+    if explore.max_weight_pct < 100 * floor:
         options.faults.append(
-            f"strategy.floor: got {explore.floor:g} for {candidates + 1} arms; together at most 1"
-        )
-    if explore.max_weight_pct < 100 * explore.floor:
-        options.faults.append(
-            f"strategy.max_weight_pct: got {explore.max_weight_pct:g}, below the floor of {explore.floor:.0%}"
+            f"strategy.max_weight_pct: got {explore.max_weight_pct:g}, below the floor of {floor:.2%}"
         )
     options.metric("reward", explore.reward)
     even_pct = min(100 * candidates / (candidates + 1), candidates * explore.max_weight_pct)

@@ -56,19 +56,26 @@ class Options:
         self._known.append(key)
         return self._given.get(key, default)
 
-    def step(self, name: str, fallback: Any, *, given: Mapping[str, Any] | None = None) -> Any:
+    def has(self, key: str) -> bool:
+        """Return whether the caller gave an option."""
+        return key in self._given
+
+    def step(
+        self, name: str, fallback: Any, *, given: Mapping[str, Any] | None = None, where: str = "strategy"
+    ) -> Any:
         """Return a step whose fields are options of the strategy: all that nobody else has asked for.
 
         Args:
             name: The step.
             fallback: What stands in for one with faults.
             given: Other fields than those options.
+            where: What a fault calls the place that they come from.
         """
         rest = {key: value for key, value in self._given.items() if key not in self._known}
         if given is None:
             self._known += rest
         try:
-            return read_step(name, rest if given is None else given, where="strategy")
+            return read_step(name, rest if given is None else given, where=where)
         except InvalidSpecError as error:
             self.faults += error.faults
             return fallback
