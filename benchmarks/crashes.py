@@ -6,7 +6,7 @@ Another one is started in its place, as whoever supervises it would. Nothing els
 
 The bars, all 0: rollouts that do not resume and end as without a crash; splits that Envoy had though the ledger had not
 committed them before; weights of the candidate out of the order that its plan gives; failed requests of clients;
-variants that were started again. A strategy is one row of `ROWS`.
+variants that were started again. What is played is in `crash_rows.py`; a new strategy is a row there.
 """
 
 import argparse
@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, pairwise
 from threading import Event, Thread
 from typing import Any
 
+from benchmarks.crash_rows import ROWS, Row
 from benchmarks.load import Load
 from benchmarks.plane import HANDLE, Plane, Seen, Watch, plane, wait_until
 from benchmarks.report import Figure, report, told
@@ -33,103 +34,12 @@ RATE_RPS = 200.0
 LATEST_KILL_S = 0.08
 """A tick acts within this time after its commit; the kills are spread over it."""
 MOST_EVENTS = 500
+OTHER = "other"
+"""A second handle, for the group."""
 END_S = 60.0
 LAST_ENTRY_S = 2.0
 """The last split is read back, and written down, this long after a rollout's end at most."""
 _POLL_S = 0.003
-_BAKE: Mapping[str, Any] = {"bake": {"duration_s": 0.5}}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One strategy, as the matrix plays it.
-
-    Attributes:
-        name: What it is called in the figures.
-        strategy: The `strategy` of a rollout's body; None is an undo.
-        weights: Weights in per cent that the candidate may be seen at, in this order and no other; None where
-            rewards decide.
-        outcome: How it ends, with a crash and without.
-        error_rate: Share of the candidate's answers that are a 500.
-        options: Further fields of the rollout's body.
-        verbs: What is done to the rollout once it has reached a step: step -> verb.
-        earns: Whether answers are rewarded, the candidate's more often.
-    """
-
-    name: str
-    strategy: Mapping[str, Any] | None
-    weights: tuple[float, ...] | None
-    outcome: str = "Promoted"
-    error_rate: float = 0.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    verbs: Mapping[int, str] = field(default_factory=dict)
-    earns: bool = False
-
-
-CANARY = [{"setWeight": 5}, {"analysis": {"units": 5}}, {"setWeight": 50}, _BAKE, {"setWeight": 100}, _BAKE]
-HELD = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 100}]
-ROWS = (
-    Row(name="canary", strategy={"kind": "canary", "steps": CANARY}, weights=(0, 5, 50, 100)),
-    Row(
-        name="canary rolled back",
-        strategy={"kind": "canary", "steps": HELD},
-        weights=(0, 20, 0),
-        outcome="RolledBack",
-        error_rate=0.5,
-    ),
-    Row(
-        name="canary aborted",
-        strategy={"kind": "canary", "steps": HELD},
-        weights=(0, 20, 0),
-        outcome="Aborted",
-        verbs={1: "abort"},
-    ),
-    Row(
-        name="canary promoted by hand",
-        strategy={"kind": "canary", "steps": HELD},
-        weights=(0, 20, 100),
-        verbs={1: "promote"},
-    ),
-    Row(name="linear", strategy={"kind": "linear", "step_pct": 50, "interval_s": 0.5}, weights=(0, 50, 100)),
-    Row(name="all at once", strategy={"kind": "all_at_once", "bake_s": 0.5}, weights=(0, 100)),
-    Row(
-        name="blue-green",
-        strategy={"kind": "blue_green", "bake_s": 0.5, "units": 20},
-        weights=(0, 100),
-    ),
-    Row(
-        name="bandit",
-        strategy={
-            "kind": "bandit",
-            "reward": "click",
-            "update_s": 0.5,
-            "window_s": 1,
-            "min_units": 20,
-            "min_successes": 2,
-            "min_s": 2,
-            # A winner needs forty rewards of the version beside it too: at the usual 1 % that takes minutes.
-            "floor": 0.2,
-            "promote": False,
-        },
-        weights=None,
-        outcome="Completed",
-        earns=True,
-    ),
-    Row(
-        name="shadow",
-        strategy={
-            "kind": "shadow",
-            "sample_pct": 50,
-            "samples": 20,
-            "most_different_pct": 20,
-            "compare": {"pointer": "/label"},
-        },
-        weights=(0,),
-        outcome="Completed",
-    ),
-    Row(name="ab", strategy={"kind": "ab", "units": 100}, weights=(0, 50, 0), outcome="Completed"),
-    Row(name="undo", strategy=None, weights=(0, 100)),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +112,7 @@ def play(made: Plane, row: Row, number: int, *, later_s: float) -> Cell:
         started(made, row, candidate, name)
         is_killed = _kill_at(made, ledger, row, name, seq, number, later_s)
         ended = _ended(made, row, name)
+        ended = ended or _others_ended(made, row, name)
         wait_until(lambda: made.split() == Split.whole(_live(made)), what="the split at the end")
         time.sleep(0.3)
     entries = ledger.since(seq)
@@ -211,7 +122,7 @@ def play(made: Plane, row: Row, number: int, *, later_s: float) -> Cell:
         is_killed=is_killed,
         ended=ended,
         uncommitted=len(uncommitted(watch.changes, entries, Split.whole(stable))),
-        disordered=disorder(watch.changes, candidate, row.weights),
+        disordered=disorder(watch.changes, candidate, planned(row, entries, candidate)),
         failed=sum(each.has_failed for each in load.sent()),
         requests=len(load.sent()),
         restarts=_restarts(made) - restarts,
@@ -251,10 +162,31 @@ def _earn(made: Plane, load: Load, candidate: int, ended: Event) -> None:
 
 def started(made: Plane, row: Row, candidate: int, name: str) -> None:
     """Begin the row's rollout."""
+    asked = {"strategy": row.strategy, "availability": 0.9, **row.options}
     if row.strategy is None:
         made.controller.undo(HANDLE, name)
+    elif row.grouped:
+        mine = {"id": name, "handle": HANDLE, "version": candidate, **asked}
+        its = {"id": _following(name), "handle": OTHER, "version": _next_of_other(made), **asked}
+        group = {"name": name, "handles": [HANDLE, OTHER]}
+        made.controller.start_group([each | {"group": group} for each in (mine, its)])
     else:
-        made.roll_out(candidate, name, strategy=row.strategy, availability=0.9, **row.options)
+        made.roll_out(candidate, name, **asked)
+
+
+def _next_of_other(made: Plane) -> int:
+    """Return the version of the second handle that is not live there; at its first use version 1 is made live."""
+    for version in (1, 2):
+        spec = made.spec(version) | {"model": f"{OTHER}/{version}"}
+        made.controller.deploy(OTHER, version, spec)
+        made.controller.wait_ready(OTHER, version, deadline_s=END_S)
+    if made.controller.endpoint(OTHER)["stable"] is None:
+        made.controller.start_rollout(OTHER, {"id": "first-of-other", "version": 1})
+        wait_until(lambda: made.controller.endpoint(OTHER)["stable"] == 1, what="the second handle")
+        wait_until(
+            lambda: made.controller.rollout(OTHER, "first-of-other")["status"] == "ended", what="its rollout"
+        )
+    return 3 - int(made.controller.endpoint(OTHER)["stable"])
 
 
 def _kill_at(made: Plane, ledger: Ledger, row: Row, name: str, seq: int, number: int, later_s: float) -> bool:
@@ -291,12 +223,49 @@ def _ended(made: Plane, row: Row, name: str) -> str:
     return f"{name} did not end within {END_S:g} s: {rollout['reason']}"
 
 
+def _others_ended(made: Plane, row: Row, name: str) -> str:
+    """Wait for the end of the rollouts that the row brings beside its first; return what is wrong, or nothing."""
+    others = [OTHER] if row.grouped else [HANDLE] if row.following else []
+    other = _following(name)
+    for handle in others:
+
+        def has_ended(handle: str = handle) -> bool:
+            return bool(made.controller.rollout(handle, other)["status"] == "ended")
+
+        wait_until(has_ended, within_s=END_S, what=f"the end of {other} of {handle}")
+        rollout = made.controller.rollout(handle, other)
+        if rollout["outcome"] != "Promoted":
+            return f"{other} of {handle} ended as {rollout['outcome']}: {rollout['reason']}"
+    return ""
+
+
 def _act(made: Plane, row: Row, rollout: Mapping[str, Any], done: set[int]) -> None:
-    """Do the verb of the step that was reached; asked again after a crash, it is done once all the same."""
-    verb = row.verbs.get(rollout["step"])
-    if verb and rollout["step"] not in done and rollout["weight_pct"] > 0:
-        done.add(rollout["step"])
+    """Do what the row has for this moment; done again after a crash, it is done once all the same."""
+    step, has_moved = rollout["step"], rollout["weight_pct"] > 0
+    if row.on_pause and rollout["status"] == "paused":
+        made.controller.act(HANDLE, rollout["id"], row.on_pause)
+    if step in done or not has_moved:
+        return
+    if verb := row.verbs.get(step):
+        done.add(step)
         made.controller.act(HANDLE, rollout["id"], verb)
+    elif row.following and step == 1:
+        done.add(step)
+        version = rollout["stable"] if row.is_back else rollout["version"]
+        made.roll_out(version, _following(rollout["id"]), availability=0.9, **row.following)
+
+
+def _following(name: str) -> str:
+    return f"{name}-next"
+
+
+def planned(row: Row, entries: Sequence[Entry], candidate: int) -> Sequence[float]:
+    """Return the weights of the candidate in their order: the plan's, or, where rewards decide, the ledger's."""
+    if row.weights is not None:
+        return row.weights
+    splits = [Split.from_json(entry.body["split"]) for entry in entries if entry.body.get("split")]
+    weights = [split.weight_pct(candidate) for split in splits]
+    return [weight for before, weight in pairwise([-1.0, *weights]) if weight != before]
 
 
 def uncommitted(changes: Sequence[Seen], entries: Sequence[Entry], before: Split) -> list[Seen]:
@@ -316,10 +285,8 @@ def uncommitted(changes: Sequence[Seen], entries: Sequence[Entry], before: Split
     ]
 
 
-def disorder(changes: Sequence[Seen], candidate: int, weights: Sequence[float] | None) -> int:
+def disorder(changes: Sequence[Seen], candidate: int, weights: Sequence[float]) -> int:
     """Return how many weights of the candidate were seen that its plan does not have next."""
-    if weights is None:
-        return 0
     seen = [change.split.weight_pct(candidate) for change in changes if change.split is not None]
     steps = [weight for before, weight in pairwise([-1.0, *seen]) if weight != before]
     return sum(step != planned for step, planned in zip(steps, weights, strict=False)) + abs(

@@ -7,10 +7,10 @@ counted in updates.
 import numpy as np
 
 from benchmarks.simulations.measured import Floats, Measured, Rng, mean, ratio
-from taxiway_serving.statistics.delays import are_apart, passed, shrunk_cdf
+from taxiway_serving.statistics.delays import credited
 from taxiway_serving.statistics.thompson import floored, p_best
 
-UPDATES, BATCH, WINDOW = 100, 1000, 20
+UPDATES, BATCH, WINDOW = 60, 500, 20
 RATES = np.array([0.10, 0.12])
 
 
@@ -68,16 +68,18 @@ def _chances(means: tuple[float, float]) -> list[Floats]:
 
 def _credited(shown: Floats, won: Floats, seen: Floats) -> tuple[Floats, Floats]:
     """Return credited exposures and the successes that belong to them; `seen` are rewards by age and by delay."""
-    arrived = seen.sum(-2)
-    at_risk = np.triu(seen.cumsum(-1).swapaxes(-1, -2)).sum(-1)
-    sizes = arrived.sum(-1)
-    own = passed(arrived, at_risk)
-    pooled = passed(arrived.sum(1), at_risk.sum(1))
-    parts = shrunk_cdf(own, sizes[..., None], pooled[:, None])
-    parts[..., -1] = 1.0
-    medians = (own < 0.5).sum(-1) + 0.5
-    is_mature = are_apart(medians, sizes) | (sizes.sum(-1) == 0)
-    only_old = np.arange(WINDOW) == WINDOW - 1
-    parts = np.where(is_mature[:, None, None], only_old, parts)
-    counted = np.where(is_mature[:, None, None], only_old, True)
-    return (shown * parts).sum(-1), (won * counted).sum(-1)
+    exposures, successes = np.zeros(shown.shape[:2]), won.sum(-1)
+    places = np.arange(WINDOW)
+    ages, delays = (each.ravel() for each in np.meshgrid(places, places, indexing="ij"))
+    for run in range(len(shown)):
+        counts = [rows.ravel().astype(int) for rows in seen[run]]
+        credit = credited(
+            {arm: zip(places, shown[run, arm], strict=True) for arm in range(2)},
+            {arm: np.repeat(delays, counts[arm]).tolist() for arm in range(2)},
+            window_s=WINDOW - 1,
+            watched={arm: np.repeat(ages, counts[arm]).tolist() for arm in range(2)},
+        )
+        exposures[run] = [credit.exposures[arm] for arm in range(2)]
+        if credit.mode == "mature":
+            successes[run] = won[run, :, -1]
+    return exposures, successes

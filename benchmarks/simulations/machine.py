@@ -1,31 +1,37 @@
 """Whole rollouts, simulated: the real machine walks real plans, look by look, over users made up in `crowds.py`.
 
 What holds for one e-process has to hold for all that a rollout is judged by, while the evidence itself moves the
-weights: that is what is measured here.
+weights: that is what is measured here. A rollout is walked to its end, or to its first pause; the cases are in
+`plans.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.simulations import plans
 from benchmarks.simulations.crowds import Crowd, Habits
 from benchmarks.simulations.measured import Measured, Rng, mean, share
+from benchmarks.simulations.plans import BROKEN, CLICKS, EARNING, FLAWLESS, HOPELESS, POOR, SAME, Asked
 from taxiway_serving.answers import Answer
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.machine import advance, begin
-from taxiway_serving.rollout.observation import Compared, Observation
+from taxiway_serving.rollout.mismatch import ALPHA as MISMATCH_ALPHA
+from taxiway_serving.rollout.mismatch import SAMPLE_RATIO
+from taxiway_serving.rollout.observation import Compared, Observation, key_of
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import PROMOTIONS, Outcome, RolloutState, Status
+from taxiway_serving.rollout.weighing import SETTLED_S
 from taxiway_serving.strategies import plan, rollout_from_json
 
-LOOKS = 100
+LOOKS = 600
+"""A rollout that has not ended by then is left as it stands."""
+EXPLORING_LOOKS = 40
+"""For a bandit of equal arms, and where nothing can be proven: they have no end to come to."""
 ALPHA = 0.05
 STABLE = 1
-
-Asked = Callable[[Rng], dict[str, Any]]
-"""A rollout as a caller asks for it, in JSON."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +48,10 @@ class Run:
     looks: int
     is_anyone_out: bool
 
+    @property
+    def has_ended(self) -> bool:
+        return self.state.status is Status.ENDED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -53,6 +63,8 @@ class Case:
         habits: What users are like.
         stable: What was live before; None for a first deployment.
         answers: What mirrored answers show at a look; None mirrors nothing.
+        looks: After so many at most it is left as it stands.
+        until_out: Whether it is over as soon as any candidate is out.
     """
 
     name: str
@@ -61,6 +73,7 @@ class Case:
     stable: int | None = STABLE
     answers: Callable[[Rng], Compared] | None = None
     looks: int = LOOKS
+    until_out: bool = False
 
 
 def rollout(rng: Rng, case: Case, crowd: Crowd | None = None) -> Run:
@@ -70,22 +83,33 @@ def rollout(rng: Rng, case: Case, crowd: Crowd | None = None) -> Run:
     spec = rollout_from_json(body)
     steps, state = plan(spec, case.stable), begin(stable=case.stable, now_s=0.0)
     for look in range(1, case.looks + 1):
-        seen = _seen(rng, case, spec, state, crowd)
+        seen = _seen(rng, case, spec, state, crowd, float(look))
         state = advance(spec, steps, state, seen, float(look)).state
-        if state.status in (Status.PAUSED, Status.ENDED, Status.ROLLING_BACK):
+        is_over = state.status in (Status.PAUSED, Status.ENDED, Status.ROLLING_BACK)
+        if is_over or (case.until_out and state.dropped):
             break
     is_out = state.outcome in (Outcome.ROLLED_BACK, Outcome.ABORTED) or bool(state.dropped)
     return Run(state=state, looks=look, is_anyone_out=is_out)
 
 
-def _seen(rng: Rng, case: Case, spec: RolloutSpec, state: RolloutState, crowd: Crowd) -> Observation:
+def _seen(
+    rng: Rng, case: Case, spec: RolloutSpec, state: RolloutState, crowd: Crowd, now_s: float
+) -> Observation:
     versions = candidates_of(spec, state)
+    tested = next(iter(state.header.versions.values())) if state.header else None
+    asked = crowd.ask(state.stable, state.weights, candidates=versions, tested=tested)
+    named = {metric.name for metric in spec.metrics}
+    queries = [metric for metric in spec.metrics if metric.kind == "prometheus"]
+    is_settled = now_s - state.weighed_at_s >= SETTLED_S
     is_mirrored = case.answers is not None and state.mirror_pct > 0
     return Observation(
         candidates=dict.fromkeys(versions, Answer.YES),
         applied=Answer.YES,
         evidence=Answer.YES,
-        counts=crowd.ask(state.stable, state.weights, candidates=versions),
+        counts=asked.counts,
+        assigned=asked.assigned if is_settled and tested is None else {},
+        values={key: each for key, each in asked.values.items() if key.rpartition("/")[2] in named and each},
+        measured={key_of(version, each.name): rng.random() for each in queries for version in versions},
         rewards=crowd.rewards((STABLE, *versions)) if case.habits.click else {},
         compared={2: case.answers(rng)} if is_mirrored and case.answers else {},
     )
@@ -96,100 +120,61 @@ def runs_of(rng: Rng, runs: int, case: Case) -> list[Run]:
     return [rollout(rng, case) for _ in range(runs)]
 
 
-METRICS = ("errors", "client_errors", "latency")
-RATES = {"errors": 0.003, "client_errors": 0.02, "latency": 0.01}
-FRAIL = {"errors": 10, "client_errors": 30, "latency": 10}
-CLICKS = {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}
-SAME = Habits(rates=RATES, frail=FRAIL)
-REWARDED = Habits(rates=RATES, frail=FRAIL, click=CLICKS)
-CLIMBING = Habits(rates=RATES, frail=FRAIL, click=CLICKS, drift=3.0)
-WITHIN = Habits(rates=RATES, frail={**FRAIL, "errors": 1})
-"""Where no control was ever seen, healthy is who keeps the SLO: one busy user for whom all fails, not ten."""
-POOR = Habits(rates={**RATES, "errors": 0.012}, frail=FRAIL)
-BANDIT = {
-    "kind": "bandit",
-    "reward": "click",
-    "update_s": 5,
-    "min_units": 50,
-    "min_s": 20,
-    "max_weight_pct": 80,
-}
-
-
-def canary(_rng: Rng) -> dict[str, Any]:
-    return {"metrics": ["latency"]}
-
-
-def linear(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": {"kind": "linear", "interval_s": 10}, "metrics": ["latency"]}
-
-
-def own_steps(rng: Rng) -> dict[str, Any]:
-    """Return a plan that nobody would think of: random weights, waits of every kind between them."""
-    steps: list[dict[str, Any]] = []
-    for weight in sorted({*rng.integers(1, 100, int(rng.integers(1, 6))).tolist(), 100}):
-        waits: list[dict[str, Any]] = [
-            {"pause": {"duration_s": int(rng.integers(1, 30))}},
-            {"analysis": {"units": int(rng.integers(1, 100))}},
-            {"bake": {"duration_s": int(rng.integers(1, 30))}},
-        ]
-        steps += [{"setWeight": int(weight)}, waits[int(rng.integers(0, 3))]]
-    return {"strategy": {"kind": "canary", "steps": steps}, "metrics": ["latency"]}
-
-
-def at_once(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": {"kind": "all_at_once", "bake_s": 60}}
-
-
-def blue_green(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": {"kind": "blue_green", "bake_s": 30, "units": 10}, "metrics": ["latency"]}
-
-
-def bandit(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": BANDIT, "rivals": [3, 4], "metrics": ["latency"]}
-
-
-def experiment(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": {"kind": "ab", "units": 500}, "rivals": [3], "metrics": ["latency"]}
-
-
-def shadow(_rng: Rng) -> dict[str, Any]:
-    return {"strategy": {"kind": "shadow", "samples": 200, "most_different_pct": 5}}
-
-
-SPLITTING = (
-    ("canary", canary),
-    ("linear", linear),
-    ("random plans", own_steps),
-    ("all at once", at_once),
-    ("blue-green", blue_green),
-    ("bandit of three", bandit),
-    ("A/B/C", experiment),
+EXPERIMENTS = (plans.bandit, plans.experiment, plans.chosen)
+SPLITTING: tuple[tuple[str, Asked, int], ...] = (
+    ("canary", plans.canary, LOOKS),
+    ("linear", plans.linear, LOOKS),
+    ("random plans", plans.own_steps, LOOKS),
+    ("all at once", plans.at_once, LOOKS),
+    ("blue-green with preview", plans.blue_green, LOOKS),
+    ("bandit of three", plans.bandit, EXPLORING_LOOKS),
+    ("A/B/C", plans.experiment, LOOKS),
+    ("A/B by header", plans.chosen, LOOKS),
 )
 
 
 def healthy(rng: Rng, runs: int) -> list[Measured]:
     """A/A: a version no worse than the live one is taken back with probability alpha at most, whatever the plan."""
-    cases = [
-        Case(name=name, asked=asked, habits=REWARDED if asked is bandit else SAME)
-        for name, asked in SPLITTING
-    ]
+    cases = [_case(name, asked, looks) for name, asked, looks in SPLITTING if asked not in EXPERIMENTS]
     cases += [
-        Case(name="canary, errors climb to three times as many", asked=canary, habits=CLIMBING),
-        Case(name="random plans, errors climb likewise", asked=own_steps, habits=CLIMBING),
-        Case(name="bandit of three, errors climb likewise", asked=bandit, habits=CLIMBING),
-        Case(name="random plans, both over the budget", asked=own_steps, habits=POOR),
-        Case(name="first deployment", asked=canary, habits=WITHIN, stable=None),
-        Case(name="shadow, a noisy model", asked=shadow, habits=SAME, answers=_noisy(0.1, 0.1)),
+        replace(_case("canary, errors climb to three times as many", plans.canary), habits=plans.CLIMBING),
+        replace(_case("random plans, errors climb likewise", plans.own_steps), habits=plans.CLIMBING),
+        Case(name="first deployment", asked=plans.at_once, habits=SAME, stable=None),
     ]
-    return [
-        share(
-            f"A/A rollout taken back: {case.name}",
-            np.array([run.is_anyone_out for run in runs_of(rng, runs, case)]),
-            ALPHA,
-        )
-        for case in cases
+    return _alike(rng, runs, cases, "one candidate")
+
+
+def healthy_experiments(rng: Rng, runs: int) -> list[Measured]:
+    """The same of experiments and of comparisons, and where both versions fail more than they may."""
+    cases = [_case(name, asked, looks) for name, asked, looks in SPLITTING if asked in EXPERIMENTS]
+    climbing = _case("bandit of three, errors climb likewise", plans.bandit, EXPLORING_LOOKS)
+    poor = _case("random plans, both over the budget", plans.over_budget, EXPLORING_LOOKS)
+    cases += [
+        replace(climbing, habits=plans.CLIMBING),
+        replace(poor, habits=POOR),
+        replace(_case("shadow, a noisy model", plans.shadow), answers=_noisy(0.1, 0.1)),
     ]
+    return _alike(rng, runs, cases, "experiments")
+
+
+def _alike(rng: Rng, runs: int, cases: Sequence[Case], what: str) -> list[Measured]:
+    found, uneven = [], list[bool]()
+    for case in cases:
+        went = runs_of(rng, runs, case)
+        uneven += [SAMPLE_RATIO in run.state.failed for run in went]
+        out = np.array([run.is_anyone_out for run in went])
+        found.append(share(f"A/A rollout taken back: {case.name}", out, ALPHA))
+        found.append(share(f"  ended by itself: {case.name}", np.array([run.has_ended for run in went])))
+    name = f"A/A rollout paused, the split looks broken: {what}"
+    return [*found, share(name, np.array(uneven), MISMATCH_ALPHA)]
+
+
+def _case(name: str, asked: Asked, looks: int = LOOKS) -> Case:
+    habits = EARNING if asked in _EARNED else SAME
+    return Case(name=name, asked=asked, habits=habits, looks=looks, answers=_noisy(0.05, 0.05))
+
+
+_EARNED = (plans.canary, plans.own_steps, plans.over_budget, plans.bandit, plans.experiment)
 
 
 def _noisy(candidate: float, noise: float) -> Callable[[Rng], Compared]:
@@ -207,7 +192,6 @@ def _noisy(candidate: float, noise: float) -> Callable[[Rng], Compared]:
     return answers
 
 
-FLAWLESS = Habits(users=50_000, rates=dict.fromkeys(METRICS, 0.0), click={1: 0.1, 2: 0.3})
 MOST_UNITS = {"canary": 2000, "linear": 6000, "blue-green": 4000, "bandit": 4000}
 """Candidate units within which a flawless version is live; most of them meet it at its last step, at 100 %."""
 
@@ -215,10 +199,10 @@ MOST_UNITS = {"canary": 2000, "linear": 6000, "blue-green": 4000, "bandit": 4000
 def flawless(rng: Rng, runs: int) -> list[Measured]:
     """A version that never fails is promoted, in every run and within so many of its units."""
     walks: dict[str, Asked] = {
-        "canary": canary,
-        "linear": linear,
-        "blue-green": blue_green,
-        "bandit": lambda _rng: {"strategy": BANDIT},
+        "canary": lambda _rng: {"metrics": ["latency"]},
+        "linear": lambda _rng: {"strategy": {"kind": "linear", "interval_s": 3}, "metrics": ["latency"]},
+        "blue-green": lambda _rng: {"strategy": {"kind": "blue_green", "bake_s": 10, "units": 10}},
+        "bandit": lambda _rng: {"strategy": plans.BANDIT},
     }
     found = []
     for name, asked in walks.items():
@@ -230,25 +214,25 @@ def flawless(rng: Rng, runs: int) -> list[Measured]:
     return found
 
 
-BROKEN = Habits(rates=RATES, frail=FRAIL, harm={(2, "errors"): 1.0}, click=CLICKS)
 LOVED = replace(BROKEN, click={**CLICKS, 2: 0.9})
 
 
 def broken(rng: Rng, runs: int) -> list[Measured]:
     """A version that fails everybody is caught in every run, alone at 100 % too, and meets few users until then."""
-    cases = [Case(name=name, asked=asked, habits=BROKEN) for name, asked in SPLITTING]
+    cases = [replace(_case(name, asked, looks), habits=BROKEN) for name, asked, looks in SPLITTING]
+    late = replace(BROKEN, is_harm_late=True)
     cases += [
-        Case(name="bandit, and it earns most", asked=bandit, habits=LOVED),
-        Case(name="first deployment", asked=canary, habits=BROKEN, stable=None),
-        Case(name="all at once, and only alone", asked=at_once, habits=replace(BROKEN, is_harm_late=True)),
-        Case(name="shadow", asked=shadow, habits=BROKEN, answers=_noisy(1.0, 0.1)),
+        Case(name="bandit, and it earns most", asked=plans.bandit, habits=LOVED, looks=EXPLORING_LOOKS),
+        Case(name="first deployment", asked=plans.canary, habits=BROKEN, stable=None),
+        Case(name="all at once, and only alone", asked=plans.at_once, habits=late),
+        Case(name="shadow", asked=plans.shadow, habits=BROKEN, answers=_noisy(1.0, 0.1)),
     ]
     found = []
     for case in cases:
-        went = runs_of(rng, runs, case)
+        went = runs_of(rng, runs, replace(case, until_out=True))
         missed = np.array([not run.is_anyone_out for run in went])
         found.append(share(f"broken for all, missed: {case.name}", missed, 0.0))
-        met = np.array([_met(run.state) for run in went], float)
+        met = np.array([run.state.exposed for run in went], float)
         found.append(mean(f"  candidate units until it is caught: {case.name}", met))
     return found
 
@@ -256,23 +240,37 @@ def broken(rng: Rng, runs: int) -> list[Measured]:
 MOST_USERS = (20, 100, 500)
 CLOSING_LOOKS = 2
 """Looks in which users still come in while the door is being closed at the gateway."""
+CROWDS = {
+    "nobody fails": replace(FLAWLESS, users=6_000),
+    "one in a hundred always fails": replace(SAME, users=6_000, frail=dict.fromkeys(plans.METRICS, 60)),
+    "both fail more than they may": replace(POOR, users=6_000),
+    "both fail everybody": HOPELESS,
+}
 
 
 def capped(rng: Rng, runs: int) -> list[Measured]:
-    """A cap on users is never passed, though the door closes only some looks after it was decided."""
+    """A cap on users is never passed, though the door closes only some looks after it was decided, whoever fails.
+
+    A version that a certificate has proven meanwhile needs no cap any more: such runs are not counted as passed.
+    """
     found = []
-    for most in MOST_USERS:
-        met, is_closed = np.zeros(runs), np.zeros(runs, bool)
-        for run in range(runs):
-            met[run], is_closed[run] = _exposed(rng, most)
-        found.append(share(f"cap of {most} users passed", met > most, 0.0))
-        found.append(mean("  users who have met the candidate", met))
-        found.append(share("  runs in which the door was closed", is_closed))
+    for name, habits in CROWDS.items():
+        for most in MOST_USERS:
+            met, ends = np.zeros(runs), list[RolloutState]()
+            for run in range(runs):
+                met[run], end = _exposed(rng, most, habits)
+                ends.append(end)
+            is_proven = np.array([end.is_open for end in ends])
+            is_closed = np.array([end.is_closed for end in ends])
+            found.append(share(f"cap of {most} users passed: {name}", (met > most) & ~is_proven, 0.0))
+            found.append(mean(f"  users who have met the candidate, of {most}: {name}", met))
+            found.append(share(f"  runs in which the door was closed, of {most}: {name}", is_closed))
+            found.append(share(f"  runs in which it was proven before, of {most}: {name}", is_proven))
     return found
 
 
-def _exposed(rng: Rng, most: int) -> tuple[int, bool]:
-    """Return how many users have met a candidate with a cap when its door is closed, and whether it was."""
+def _exposed(rng: Rng, most: int, habits: Habits) -> tuple[int, RolloutState]:
+    """Return how many users have met a candidate with a cap when its door is closed, and how the rollout stands."""
     weights = sorted({*rng.integers(1, 30, 3).tolist()})
     steps: list[dict[str, Any]] = []
     for weight in weights:
@@ -280,14 +278,9 @@ def _exposed(rng: Rng, most: int) -> tuple[int, bool]:
     steps += [{"analysis": {"units": 10**6}}, {"setWeight": 100}]
     # Nothing that few users do proves so small a budget kept, so the cap stays.
     body = {"strategy": {"steps": steps}, "max_users": most, "availability": 0.9999}
-    case = Case(name="capped", asked=lambda _rng: body, habits=FLAWLESS)
+    case = Case(name="capped", asked=lambda _rng: body, habits=habits, looks=100)
     crowd = Crowd(rng, case.habits, looks=case.looks)
     run = rollout(rng, case, crowd)
     for _ in range(CLOSING_LOOKS if run.state.is_closed else 0):
         crowd.ask(run.state.stable, run.state.weights, candidates=(2,))
-    return crowd.met(2), run.state.is_closed
-
-
-def _met(state: RolloutState) -> int:
-    counts = state.totals.get("2/errors")
-    return counts.fresh if counts else 0
+    return crowd.met(2), run.state

@@ -19,7 +19,7 @@ class Measured:
         value: Mean over the runs.
         error: Its standard error; 0 where nothing is random.
         runs: How many.
-        bar: Highest value that holds; None is a figure without a bar.
+        bar: Highest value that holds; None is a figure without a bar. 0 says never: not once in all the runs.
     """
 
     name: str
@@ -30,7 +30,9 @@ class Measured:
 
     @property
     def holds(self) -> bool:
-        """Whether the value, less two standard errors, is within the bar: noise alone breaks no bar."""
+        """Whether the value, less two standard errors, is within the bar: noise alone breaks no bar but never."""
+        if self.bar == 0:
+            return self.value == 0
         return self.bar is None or self.value - 2 * self.error <= self.bar
 
 

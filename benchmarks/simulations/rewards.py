@@ -3,16 +3,21 @@
 Scored by `taxiway_serving.statistics`; the events are made up here.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.simulations.measured import Floats, Measured, Rng, mean, share
+from taxiway_serving.answers import Answer
+from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.mismatch import ALPHA as MISMATCH_ALPHA
+from taxiway_serving.rollout.mismatch import SAMPLE_RATIO, is_unequal, mismatch_update
+from taxiway_serving.rollout.observation import Observation
 from taxiway_serving.statistics.betting import FALL_RATIOS, bounded_factors
 from taxiway_serving.statistics.counterfactual import lower_bound
 from taxiway_serving.statistics.label import log_means_exp
-from taxiway_serving.statistics.mismatch import mismatch_terms
 from taxiway_serving.statistics.quantiles import baseline_quantile
+from taxiway_serving.strategies import rollout_from_json
 
 CONVERSION = 0.03
 
@@ -50,25 +55,36 @@ def _fallen(rng: Rng, runs: int, cap: float, *, buyers: int, kept: float) -> Flo
 
 
 def sample_ratio(rng: Rng, runs: int) -> list[Measured]:
-    """The split: kept by three arms whose shares move at every look, and broken by 10 % of one arm's units lost."""
-    plan = [(0.9 - 0.004 * look, 0.05 + 0.001 * look, 0.05 + 0.003 * look) for look in range(100)]
+    """The split: kept by three arms whose shares move at every look, and broken by 10 % of one arm's units lost.
+
+    At the level at which a rollout pauses by it.
+    """
     return [
-        share("false pause: split kept by 3 arms, shares moving", _broken(rng, runs, plan, 1.0), 0.05),
-        share("broken split missed: a tenth of one arm lost", ~_broken(rng, runs, plan, 0.9), 0.01),
+        share("false pause: split kept by 3 arms, shares moving", _broken(rng, runs, 1.0), MISMATCH_ALPHA),
+        share("broken split missed: a tenth of one arm lost", ~_broken(rng, runs, 0.9), 0.01),
     ]
 
 
-def _broken(
-    rng: Rng, runs: int, plan: Sequence[tuple[float, float, float]], kept: float
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    state: Floats | float = 0.0
+def _broken(rng: Rng, runs: int, kept: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    body = {"id": "r", "handle": "simulated", "version": 2, "rivals": [3], "strategy": "bandit"}
+    spec, before = rollout_from_json(body), begin(stable=1, now_s=0.0)
     found = np.zeros(runs, bool)
-    for shares in plan:
-        odds = np.array(shares) * (1, 1, kept)
-        units = rng.multinomial(1000, odds / odds.sum(), runs)
-        terms = np.array([mismatch_terms(row, shares) for row in units.tolist()])
-        state = state + terms.T
-        found |= log_means_exp(state) >= -np.log(0.05)
+    weights = [{2: 5 + 0.1 * look, 3: 5 + 0.3 * look} for look in range(100)]
+    units = [
+        rng.multinomial(1000, odds / odds.sum(), runs)
+        for each in weights
+        for odds in [np.array([100 - sum(each.values()), each[2], kept * each[3]])]
+    ]
+    for run in range(runs):
+        state = before
+        for look, each in enumerate(weights):
+            assigned = dict(zip((1, 2, 3), units[look][run].tolist(), strict=True))
+            seen = Observation(candidates={}, applied=Answer.YES, evidence=Answer.YES, assigned=assigned)
+            state = replace(state, weights=each)
+            state = replace(state, guards={SAMPLE_RATIO: mismatch_update(spec, state, seen)})
+            if is_unequal(state):
+                found[run] = True
+                break
     return found
 
 
