@@ -9,16 +9,18 @@ from typing import Any
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from taxiway.operators.deploy import DeployOperator
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.traffic import TrafficOperator
 from taxiway.operators.verify import VerifyOperator
 
 HANDLE = "visual_recognition"
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_ab",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     params={
         "version": Param(
             type="integer", minimum=1, title="Version", description="Registered model version to compare."

@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, Asset, Param
 
 from taxiway.operators.deploy import DeployOperator
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.sensor import TrafficSensor
 from taxiway.operators.traffic import TrafficOperator
 from taxiway.operators.verb import RolloutVerbOperator
@@ -17,6 +18,7 @@ from taxiway.operators.verify import VerifyOperator
 
 HANDLE = "visual_recognition"
 PROMOTED = Asset(name=HANDLE, uri=f"mlflow://models/{HANDLE}", group="model")
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 STEPS = [
     {"setWeight": 5},
     {"analysis": {"units": 40}},
@@ -30,7 +32,7 @@ with DAG(
     dag_id="taxiway_approval",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     params={
         "version": Param(
             type="integer", minimum=1, title="Version", description="Registered model version to roll out."
@@ -72,6 +74,7 @@ with DAG(
         handle=HANDLE,
         rollout=canary.output["rollout_id"],
         verb="{{ ti.xcom_pull(task_ids='decide')['chosen_options'][0] }}",
+        step=canary.output["step"],
         on_behalf_of="{{ (ti.xcom_pull(task_ids='decide')['responded_by_user'] or {}).get('name', 'nobody') }}",
     )
 

@@ -8,17 +8,19 @@ from datetime import timedelta
 from airflow.sdk import DAG, Asset, Param
 
 from taxiway.operators.deploy import DeployOperator
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.traffic import TrafficOperator
 from taxiway.operators.verify import VerifyOperator
 
 HANDLE = "visual_recognition"
 PROMOTED = Asset(name=HANDLE, uri=f"mlflow://models/{HANDLE}", group="model")
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_blue_green",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     render_template_as_native_obj=True,
     params={
         "version": Param(

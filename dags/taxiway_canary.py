@@ -14,12 +14,13 @@ from taxiway.operators.verify import VerifyOperator
 
 HANDLE = "visual_recognition"
 PROMOTED = Asset(name=HANDLE, uri=f"mlflow://models/{HANDLE}", group="model")
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_canary",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     params={
         "version": Param(
             type="integer", minimum=1, title="Version", description="Registered model version to roll out."
@@ -36,7 +37,6 @@ with DAG(
         version=deploy.output["version"],
         strategy="canary",
         outlets=[PROMOTED],
-        on_failure_callback=[TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")],
     )
 
     verify >> canary

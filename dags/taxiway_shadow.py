@@ -8,16 +8,18 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from taxiway.operators.deploy import DeployOperator
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.traffic import TrafficOperator
 from taxiway.operators.verify import VerifyOperator
 
 HANDLE = "visual_recognition"
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_shadow",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     render_template_as_native_obj=True,
     params={
         "version": Param(
@@ -32,7 +34,7 @@ with DAG(
             description="Part of the live requests that is copied, in per cent.",
         ),
         "samples": Param(
-            200,
+            400,
             type="integer",
             minimum=1,
             title="Samples",

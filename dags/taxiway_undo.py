@@ -4,16 +4,18 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, Param
 
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.undo import UndoOperator
 
 HANDLE = "visual_recognition"
 PROMOTED = Asset(name=HANDLE, uri=f"mlflow://models/{HANDLE}", group="model")
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_undo",
     schedule=None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     params={
         "to": Param(
             "",

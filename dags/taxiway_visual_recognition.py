@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Asset, Param
 
 from taxiway.operators.deploy import DeployOperator
 from taxiway.operators.evaluate import EvaluateOperator
+from taxiway.operators.notifier import TaxiwayNotifier
 from taxiway.operators.package import PackageOperator
 from taxiway.operators.register import RegisterOperator
 from taxiway.operators.snapshot import SnapshotOperator
@@ -21,6 +22,7 @@ from taxiway.operators.verify import VerifyOperator
 HANDLE = "visual_recognition"
 PROJECT = "../examples/visual_recognition"
 PROMOTED = Asset(name=HANDLE, uri=f"mlflow://models/{HANDLE}", group="model")
+TELL = TaxiwayNotifier(url="{{ var.value.get('taxiway_webhook', '') }}")
 
 with DAG(
     dag_id="taxiway_visual_recognition",
@@ -28,7 +30,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5), "on_failure_callback": [TELL]},
     params={
         "data_revision": Param(
             "",
@@ -73,7 +75,9 @@ with DAG(
         folder=transform.output["path"],
         revision="{{ params.data_revision }}",
     )
-    tune = TuneOperator(task_id="tune", handle=HANDLE, dataset=snapshot.output, trials="{{ params.trials }}")
+    tune = TuneOperator(
+        task_id="tune", handle=HANDLE, dataset=snapshot.output, trials="{{ params.trials }}", repeats=3
+    )
     train = TrainOperator(
         task_id="train", handle=HANDLE, dataset=snapshot.output, parameters=tune.output["params"]
     )

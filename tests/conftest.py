@@ -28,6 +28,7 @@ FOREIGN_PREFIXES = (
     "OPTUNA_",
     "PYTHONDONTWRITEBYTECODE",
 )
+OWN_PREFIX = "TAXIWAY_TESTS_"
 
 
 def _isolated_environment(home: Path) -> dict[str, str]:
@@ -52,7 +53,8 @@ def _isolated_environment(home: Path) -> dict[str, str]:
 
 def _isolate_process() -> None:
     for name in [name for name in os.environ if name.startswith(FOREIGN_PREFIXES)]:
-        del os.environ[name]
+        if not name.startswith(OWN_PREFIX):
+            del os.environ[name]
     home = SCRATCH / "home"
     home.mkdir()
     os.environ.update(_isolated_environment(home))

@@ -209,7 +209,7 @@ def _train(
 ) -> tuple[float | None, str]:
     """Train a mixture in an MLflow run of its own, and return what it measured; a mixture that fails has nothing."""
     where = runner or on_this_host(settings)
-    bench = training.prepare(recipe, settings, where)
+    bench = training.prepare(recipe, settings, where, lambda _line: None)
     tags: Mapping[str, str] = training.run_tags(recipe, "bisect", None)
     run = tracking.create_run(bench.experiment_id, f"bisect {recipe.key[:12]}", tags, settings)
     status: tracking.Status = "FAILED"

@@ -81,6 +81,9 @@ def deploy(
         "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
         "lineage": lineage_of(model),
     }
+    # The controller refuses what the project forbids, whoever asks for it.
+    if policy := code.manifest.get("traffic"):
+        spec |= {"forbid": policy["forbid"], "forbid_reason": policy["reason"]}
     # The controller proves it again at every step of a rollout.
     if (contract := _contract(code, ready)).is_file():
         spec["contract"] = str(contract)

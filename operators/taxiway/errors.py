@@ -5,14 +5,20 @@
     │   ├── ProjectFaultsError        a model project that breaks the contract
     │   ├── OutputFaultsError         a component that left no results, or wrong ones
     │   ├── ForbiddenStrategyError    a strategy that the model project rules out
+    │   ├── ForbiddenDataError        data that no promoted model may be made of
+    │   ├── ResourceShortageError     a component that asks for more than the host has
+    │   ├── NoFeasibleTrialError      a study in which no trial keeps its constraints
     │   └── UntraceableError          a model version with a missing edge of its lineage
     ├── NotFoundError
     │   ├── PackageNotRegisteredError
     │   ├── DatasetNotFoundError
     │   └── ModelNotFoundError
     ├── ComponentFailedError          a component's command ended with an error; carries the end of its log
+    │   └── OutOfMemoryError          it needed more memory than its limit
+    ├── JobStoppedError               a component's run that was ended early on purpose
     ├── ToolFailedError               git, dvc or uv ended with an error; may be retried
     ├── DataChangedError              bytes on disk are not those of the dataset version
+    ├── DiskFullError                 no room for a dataset version; nothing of it was left
     ├── ArtifactChangedError          a package or a model that is not what was registered
     ├── GateFailedError               an evaluation below its bars
     ├── VerificationFailedError       an endpoint that did not prove its contract or its SLA
@@ -41,16 +47,22 @@ __all__ = [
     "ComponentFailedError",
     "DataChangedError",
     "DatasetNotFoundError",
+    "DiskFullError",
+    "ForbiddenDataError",
     "ForbiddenStrategyError",
     "GateFailedError",
     "InvalidNameError",
     "InvalidSpecError",
+    "JobStoppedError",
     "ModelNotFoundError",
+    "NoFeasibleTrialError",
     "NotFoundError",
     "NotReadyError",
+    "OutOfMemoryError",
     "OutputFaultsError",
     "PackageNotRegisteredError",
     "ProjectFaultsError",
+    "ResourceShortageError",
     "RolledBackError",
     "RolloutEndedError",
     "SupersededError",
@@ -79,6 +91,30 @@ class OutputFaultsError(InvalidSpecError):
     """A component that ended well and left no results, or wrong ones."""
 
 
+class NoFeasibleTrialError(InvalidSpecError):
+    """A study whose trials all ended and none of which keeps the constraints; the closest one is named."""
+
+    def __init__(self, study: str, trials: int, closest: int, broken: tuple[str, ...]) -> None:
+        super().__init__(broken, f"study {study}")
+        self.args = (study, trials, closest, broken)
+        self.study, self.trials, self.closest = study, trials, closest
+
+    def __str__(self) -> str:
+        return (
+            f"none of the {self.trials} trials of study {self.study} keeps its constraints; trial {self.closest} is "
+            f"the closest and breaks {', '.join(self.faults)}. Ask for more trials, or loosen a constraint"
+        )
+
+
+class ForbiddenDataError(InvalidSpecError):
+    """A model made of data that the data repository's `policy.toml` keeps out of promotion; no traffic moved."""
+
+    def __init__(self, handle: str, version: int, reasons: tuple[str, ...]) -> None:
+        super().__init__(tuple(reasons), f"{handle}/{version} is never promoted")
+        self.args = (handle, version, tuple(reasons))
+        self.handle, self.version, self.reasons = handle, version, tuple(reasons)
+
+
 class UntraceableError(InvalidSpecError):
     """A model version that could not be traced back to its code, data or parameters."""
 
@@ -95,6 +131,21 @@ class ForbiddenStrategyError(InvalidSpecError):
         return (
             f"{self.handle} forbids the strategy {self.strategy}: {self.reason}; no traffic moved. "
             "Take another strategy, or change forbid in the project's [tool.taxiway.traffic]"
+        )
+
+
+class ResourceShortageError(InvalidSpecError):
+    """A component that asks for more than its host has, with everything that is lacking; it was not started."""
+
+    def __init__(self, component: str, host: str, lacking: tuple[str, ...]) -> None:
+        super().__init__(lacking, component)
+        self.args = (component, host, lacking)
+        self.component, self.host, self.lacking = component, host, lacking
+
+    def __str__(self) -> str:
+        return (
+            f"{self.component} asks for more than {self.host} has: {'; '.join(self.lacking)}; it was not started. "
+            "Ask for less in its table of resources, or run it on a larger host"
         )
 
 
@@ -144,6 +195,33 @@ class ComponentFailedError(TaxiwayError):
         return f"{self.component}: `{self.command}` {how}; the end of its log:\n{self.log_tail}"
 
 
+class OutOfMemoryError(ComponentFailedError):
+    """A component that the kernel ended because it needed more memory than it may use."""
+
+    def __init__(self, component: str, command: str, limit_mb: int | None, log_tail: str) -> None:
+        super().__init__(component, command, -9, log_tail)
+        self.args = (component, command, limit_mb, log_tail)
+        self.limit_mb = limit_mb
+
+    def __str__(self) -> str:
+        limit = "what its host has" if self.limit_mb is None else f"its limit of {self.limit_mb} MB"
+        return (
+            f"{self.component}: `{self.command}` was ended by the kernel: it needed more memory than {limit}; "
+            f"raise memory_mb in its table of resources, or let it use less. The end of its log:\n{self.log_tail}"
+        )
+
+
+class JobStoppedError(TaxiwayError):
+    """A component that was ended early because its caller asked for it; none of its results is used."""
+
+    def __init__(self, component: str) -> None:
+        super().__init__(component)
+        self.component = component
+
+    def __str__(self) -> str:
+        return f"{self.component} was ended early, as its caller asked"
+
+
 class ToolFailedError(TaxiwayError):
     """A tool beside the library (git, dvc, uv, bentoml's build) that ended with an error."""
 
@@ -169,6 +247,25 @@ class DataChangedError(TaxiwayError):
         )
 
 
+class DiskFullError(TaxiwayError):
+    """No room for a dataset version where it had to be written; nothing half-written was left."""
+
+    def __init__(self, folder: Path, needed_bytes: int | None, free_bytes: int) -> None:
+        super().__init__(folder, needed_bytes, free_bytes)
+        self.folder, self.needed_bytes, self.free_bytes = folder, needed_bytes, free_bytes
+
+    def __str__(self) -> str:
+        needed = (
+            "a file could not be written"
+            if self.needed_bytes is None
+            else f"{self.needed_bytes} bytes are needed"
+        )
+        return (
+            f"no room at {self.folder}: {needed}, {self.free_bytes} bytes are free; nothing was left there. "
+            "Make room, or raise the limit of a file's size, and try again"
+        )
+
+
 class ArtifactChangedError(TaxiwayError):
     """A package or a model whose files are not those that were registered; none of them was used."""
 
@@ -185,14 +282,16 @@ class ArtifactChangedError(TaxiwayError):
 
 
 class GateFailedError(TaxiwayError):
-    """An evaluation below one of its bars, with every reason."""
+    """An evaluation below one of its bars, with every reason, and the page that shows them where there is one."""
 
-    def __init__(self, handle: str, version: int, reasons: tuple[str, ...]) -> None:
-        super().__init__(handle, version, tuple(reasons))
-        self.handle, self.version, self.reasons = handle, version, tuple(reasons)
+    def __init__(self, handle: str, version: int, reasons: tuple[str, ...], report: str = "") -> None:
+        super().__init__(handle, version, tuple(reasons), report)
+        self.handle, self.version, self.reasons, self.report = handle, version, tuple(reasons), report
 
     def __str__(self) -> str:
-        return f"{self.handle}/{self.version} did not pass the gate: {'; '.join(self.reasons)}; it was not deployed"
+        why = "; ".join(self.reasons)
+        shown = f"; report: {self.report}" if self.report else ""
+        return f"{self.handle}/{self.version} did not pass the gate: {why}; it was not deployed{shown}"
 
 
 class VerificationFailedError(TaxiwayError):

@@ -14,21 +14,25 @@ _KEPT = ("id", "version", "stable", "outcome", "phase", "reason", "weight_pct", 
 def message(
     handle: str, settings: Settings, *, rollout_id: str | None = None, task: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what happened to a rollout, for people (`text`) and for programs (the rest).
+    """Return what happened to a task and its rollout, for people (`text`) and for programs (the rest).
 
-    A controller that does not answer is no reason to tell nobody: then the task's own facts stand alone.
+    A task that failed before it had a rollout tells why itself: the handle's latest rollout is none of its doing. A
+    controller that does not answer is no reason to tell nobody: then the task's own facts stand alone.
 
     Args:
-        handle: The handle.
+        handle: The handle; "" where the task has none.
         settings: Where the controller is.
-        rollout_id: The rollout; None is the handle's latest.
+        rollout_id: The rollout; None is the handle's latest, unless the task says what went wrong.
         task: Facts of the task: `dag_id`, `run_id`, `task_id`, `state`, `link`, and `error` if it failed.
     """
-    rollout = _rollout(handle, settings, rollout_id)
+    error = str(task.get("error") or "")
+    rollout = _rollout(handle, settings, rollout_id) if handle and (rollout_id or not error) else {}
     what = rollout.get("outcome") or rollout.get("phase") or task["state"]
-    why = rollout.get("reason") or task.get("error") or "no reason is known"
-    version = f" version {rollout['version']}" if rollout else ""
-    text = f"{handle}{version}: {what}: {why} ({task['dag_id']}.{task['task_id']} {task['state']})"
+    # Only a rollout that is over explains its task: one that goes on has a task that went wrong by itself.
+    reasons = (rollout.get("reason"), error) if rollout.get("outcome") else (error, rollout.get("reason"))
+    why = next(filter(None, reasons), "no reason is known").splitlines()[0]
+    about = f"{handle} version {rollout['version']}" if rollout else handle or task["dag_id"]
+    text = f"{about}: {what}: {why} ({task['dag_id']}.{task['task_id']} {task['state']})"
     kept = {name: rollout[name] for name in _KEPT if rollout.get(name) is not None}
     return {"text": f"{text} {task['link']}".strip(), "handle": handle, "rollout": kept, "task": dict(task)}
 

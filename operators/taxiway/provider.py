@@ -7,19 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 OPERATORS = (
-    *(
-        "deploy",
-        "evaluate",
-        "group",
-        "package",
-        "register",
-        "snapshot",
-        "traffic",
-        "train",
-        "transform",
-        "tune",
-    ),
-    *("undo", "verb", "verify"),
+    *("append", "close_study", "dataset", "deploy", "evaluate", "group", "open_study", "package", "register"),
+    *("snapshot", "traffic", "train", "transform", "tune", "tune_worker", "undo", "verb", "verify"),
 )
 DISTRIBUTION = "airflow-provider-taxiway"
 CONNECTION_TYPE = "taxiway"

@@ -10,7 +10,7 @@ from taxiway.errors import RolledBackError, RolloutEndedError, SupersededError
 PROMOTED = frozenset({"Promoted", "FastPromoted"})
 COMPLETED = "Completed"
 _REPORTED = ("weights", "winner", "arms", "comparison", "dropped", "units", "evidence")
-_ENDINGS = {"RolledBack": RolledBackError, "FastRolledBack": RolledBackError, "Superseded": SupersededError}
+_ENDINGS = {"RolledBack": RolledBackError, "Superseded": SupersededError}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class RolloutResult:
         outcome: `Promoted`, `FastPromoted` or `Completed`; None while it goes on.
         phase: `Healthy` at a good end, `Paused` at a gate.
         reason: Why, in the controller's words.
+        step: Place of the step that it is at, from 0: what `promote` is to end.
         previous: The version that was live when it began, or None for a first deployment.
         started_at_s: When it began, seconds since the epoch.
         ended_at_s: When it ended.
@@ -37,6 +38,7 @@ class RolloutResult:
     outcome: str | None
     phase: str
     reason: str
+    step: int = 0
     previous: int | None = None
     started_at_s: float | None = None
     ended_at_s: float | None = None
@@ -82,6 +84,7 @@ def result_of(seen: Mapping[str, Any]) -> RolloutResult:
         outcome=outcome,
         phase=seen["phase"],
         reason=seen["reason"],
+        step=seen["step"],
         previous=seen["stable"],
         started_at_s=seen["started_at_s"],
         ended_at_s=seen["ended_at_s"],

@@ -39,6 +39,7 @@ def run(
     cwd: Path,
     environment: Mapping[str, str] | None = None,
     is_trusted: bool = True,
+    stdin: str | None = None,
 ) -> str:
     """Run a tool and return its standard output.
 
@@ -47,6 +48,7 @@ def run(
         cwd: Working directory.
         environment: Variables beside those that it inherits.
         is_trusted: Whether it may see proxies and credentials of this host; false for what runs a project's code.
+        stdin: What it reads; None is this process's own.
 
     Raises:
         ToolFailedError: If it is missing or ends with an error; the end of its output is in the message.
@@ -60,6 +62,7 @@ def run(
             cwd=cwd,
             env=env,
             pass_fds=held_locks(),
+            input=stdin,
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
@@ -134,17 +137,29 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     Where another process made `target` first, its folder stays: both hold the same content by their name. What a
     killed process left half-made beside it is removed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
+    with scratch_folder(target.parent, target.name) as folder:
+        yield folder
+        _rename(folder, target)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, name: str = "scratch") -> Iterator[Path]:
+    """Give an empty folder for the time of the block; what a killed process left of one is removed first.
+
+    Args:
+        parent: Where it is made; it is made, too.
+        name: Part of the folder's name, for people.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
     tag = uuid.uuid4().hex[:8]
-    folder, unlocked = target.with_name(f".{target.name}.{tag}"), target.with_name(f".{tag}")
+    folder, unlocked = parent / f".{name}.{tag}", parent / f".{tag}"
     unlocked.mkdir()
     with exclusive(unlocked):
         # Only now has it a draft's name: no other process sweeps a draft that is locked.
         os.rename(unlocked, folder)
         try:
             yield folder
-            _rename(folder, target)
         finally:
             remove(folder)
 

@@ -10,10 +10,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from taxiway.champion import project_aliases
-from taxiway.errors import ForbiddenStrategyError, InvalidSpecError, TransportError
+from taxiway.datasets import promotion_faults
+from taxiway.errors import (
+    ForbiddenDataError,
+    ForbiddenStrategyError,
+    InvalidSpecError,
+    NotFoundError,
+    TransportError,
+)
 from taxiway.packaging.package import CodePackage
 from taxiway.progress import Progress
 from taxiway.registry import models, packages
+from taxiway.registry.models import ModelVersion
 from taxiway.rollouts import RolloutResult, Standing, ending, result_of, standing_of
 from taxiway.settings import Settings
 from taxiway_serving.client import Controller
@@ -26,6 +34,8 @@ ROLLOUT_OPTIONS = (
     *("on_failure", "on_running", "reverify", "group"),
 )
 """What a strategy's specification may say of the rollout; the rest is the strategy's own."""
+TOTAL_DEADLINE = "total_deadline_s"
+"""The rollout's own deadline, under a name that no strategy has: `deadline_s` is an option of several strategies."""
 
 UNTIL = ("ended", "paused", "begun")
 
@@ -51,7 +61,8 @@ def shift(
         version: The deployed version.
         settings: Where everything is.
         strategy: `{"kind": "canary"}` or another, with the strategy's own options or steps; beside them any of
-            `ROLLOUT_OPTIONS`. Availability and latency come from the SLA where they are not given.
+            `ROLLOUT_OPTIONS`, and `total_deadline_s`, after which a rollout that is not over pauses as inconclusive.
+            Availability and latency come from the SLA where they are not given.
         rollout_id: Name of this rollout; the same for every try of a task.
         until: Follow to its end (`ended`), to its end or its next pause (`paused`), or not at all (`begun`).
         actor: Who asks, for the ledger.
@@ -62,6 +73,7 @@ def shift(
         SupersededError: If a newer rollout took its place.
         RolloutEndedError: If it ended otherwise without promoting.
         ForbiddenStrategyError: If the model project rules this strategy out.
+        ForbiddenDataError: If the data repository's policy keeps the data of a version out of promotion.
         UntraceableError: If nobody could say what a version was made of.
         InvalidSpecError: If the strategy is none.
         ConflictError: If another rollout is under way on the handle and `on_running` is `reject`.
@@ -72,6 +84,7 @@ def shift(
     wanted = _request(handle, version, settings, strategy) | {"id": rollout_id}
     controller = _controller(settings, actor)
     begun = controller.start_rollout(handle, wanted)
+    log(f"rollout {rollout_id} of {handle} version {version}")
     if until != "begun":
         begun = follow(controller, {handle: rollout_id}, log, until=until)[handle]
     return _result(begun, settings)
@@ -99,23 +112,18 @@ def shift_group(
     Raises:
         RolledBackError: If one of them was sent back; so were the others.
         RolloutEndedError: If one ended otherwise without promoting.
-        TaxiwayError: As `shift` does. If one cannot begin, those that have begun are aborted.
+        TaxiwayError: As `shift` does. Then none has begun, and a later call with the same name may begin them.
     """
     names = names_of_group(group, versions)
     together = {"name": group, "handles": list(versions)}
-    wanted = {
-        handle: _request(handle, version, settings, strategy) | {"id": names[handle], "group": together}
+    wanted = [
+        {"handle": handle, "id": names[handle], "group": together}
+        | _request(handle, version, settings, strategy)
         for handle, version in versions.items()
-    }
-    controller, begun = _controller(settings, actor), []
-    try:
-        for handle, request in wanted.items():
-            controller.start_rollout(handle, request)
-            begun.append(handle)
-    except BaseException:
-        for handle in begun:
-            controller.act(handle, names[handle], "abort")
-        raise
+    ]
+    controller = _controller(settings, actor)
+    for each in controller.start_group(wanted):
+        log(f"rollout {each['id']} of {each['handle']} version {each['version']}")
     ended = follow(controller, names, log)
     # The one that failed is named, not one that went back because of it.
     ranked = sorted(ended.values(), key=lambda seen: (seen["outcome"] != "RolledBack", seen["ended_at_s"]))
@@ -166,19 +174,25 @@ def command(
     settings: Settings,
     *,
     version: int | None = None,
+    step: int | None = None,
+    command_id: str = "",
     actor: str = "airflow",
     timeout_s: float = 10.0,
 ) -> dict[str, Any]:
-    """Do a verb to a rollout, and return how it stands.
+    """Do a verb to a rollout, and return how it stands; after `retry`, how the new one does.
 
-    Every verb is idempotent, and changes nothing where there is nothing to do: a rollout that was sent back stays so.
+    Where there is nothing to do nothing is done: a rollout that was sent back stays so. Sent again after an answer
+    that was lost, `promote` would end the next step as well: name the command or the step, and it is done once.
 
     Args:
         handle: The handle.
         rollout_id: The rollout.
-        verb: `promote`, `promote-full`, `abort`, `pause`, `resume`; `add` or `remove` for a version of an experiment.
+        verb: `promote`, `promote-full`, `abort`, `pause`, `resume`, `retry`; `add` or `remove` for a version of an
+            experiment.
         settings: Where everything is.
         version: The version of `add` and `remove`.
+        step: The step that `promote` ends; at another one nothing is done.
+        command_id: The caller's name for this command, the same for every try: it is done once. "" has none.
         actor: Who says so, for the ledger.
         timeout_s: Longest wait for the answer, in seconds.
 
@@ -188,7 +202,7 @@ def command(
         TransportError: If the controller does not answer.
     """
     controller = _controller(settings, actor, timeout_s=timeout_s)
-    return controller.act(handle, rollout_id, verb, **({} if version is None else {"version": version}))
+    return controller.act(handle, rollout_id, verb, version=version, step=step, command_id=command_id)
 
 
 def look(
@@ -202,6 +216,8 @@ def look(
 ) -> Standing:
     """Return whether an endpoint stands where it is wanted. What is not given is not asked for.
 
+    An endpoint that nobody has deployed yet, and a controller that does not answer, stand nowhere yet.
+
     Args:
         handle: The handle.
         settings: Where everything is.
@@ -213,13 +229,15 @@ def look(
     Raises:
         RolloutEndedError: If the rollout that was named ended with another outcome than the one that is waited for
             (`RolledBackError`, `SupersededError`).
-        NotFoundError: If a rollout was named that the handle does not have.
+        NotFoundError: If a rollout was named that an endpoint which is known does not have.
     """
     controller = _controller(settings, "airflow")
     try:
         endpoint = controller.endpoint(handle)
         rollout = controller.rollout(handle, rollout_id) if rollout_id else endpoint["rollout"] or {}
-    except TransportError as exc:
+    except (TransportError, NotFoundError) as exc:
+        if isinstance(exc, NotFoundError) and exc.what != "endpoint":
+            raise
         return Standing(is_reached=False, reason=str(exc))
     wanted = (outcome,) if isinstance(outcome, str) else tuple(outcome or ())
     if rollout_id and wanted and rollout["status"] == "ended" and rollout["outcome"] not in wanted:
@@ -296,14 +314,26 @@ def _request(handle: str, version: int, settings: Settings, strategy: Mapping[st
     sla = code.manifest["sla"]
     options = {"availability": sla["availability"], "latency_ms": sla["p99_ms"]}
     options |= {name: strategy[name] for name in ROLLOUT_OPTIONS if strategy.get(name) is not None}
-    own = {name: value for name, value in strategy.items() if name not in ROLLOUT_OPTIONS}
+    if strategy.get(TOTAL_DEADLINE) is not None:
+        options["deadline_s"] = strategy[TOTAL_DEADLINE]
+    own = {name: value for name, value in strategy.items() if name not in (*ROLLOUT_OPTIONS, TOTAL_DEADLINE)}
     return {"version": version, "strategy": own, **options}
 
 
 def _candidate(handle: str, version: int, settings: Settings) -> CodePackage:
     model = models.get(handle, version, settings)
     models.refuse_untraceable(model)
+    reasons = _forbidden_data(model, settings)
+    if reasons:
+        raise ForbiddenDataError(handle, version, reasons)
     return packages.lookup(handle, "inference", settings, model.inference_digest)
+
+
+def _forbidden_data(model: ModelVersion, settings: Settings) -> tuple[str, ...]:
+    """Return why the data of a model, or of the models that it started from, keep it from promotion."""
+    own = promotion_faults(model.dataset, settings)
+    sources = [models.get(name, number, settings) for name, number in model.source_models.items()]
+    return (*own, *(fault for source in sources for fault in _forbidden_data(source, settings)))
 
 
 def _refuse_forbidden(code: CodePackage, kind: str) -> None:

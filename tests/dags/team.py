@@ -117,5 +117,15 @@ class People:
         path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/-1/hitlDetails"
         self._http.patch(path, json={"chosen_options": [choice], "params_input": {}}).raise_for_status()
 
+    def task(self, dag_id: str, run_id: str, task_id: str) -> Mapping[str, Any]:
+        """Return a task of a run as it stands: its state, its try, its process."""
+        answer = self._http.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}").raise_for_status()
+        found: Mapping[str, Any] = answer.json()
+        return found
+
+    def pause(self, dag_id: str) -> None:
+        """Let the scheduler begin nothing more of a DAG."""
+        self._http.patch(f"/dags/{dag_id}", json={"is_paused": True}).raise_for_status()
+
     def close(self) -> None:
         self._http.close()

@@ -1,6 +1,8 @@
 """The example's pieces, each run alone from its inputs in its own environment."""
 
+import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -78,10 +80,21 @@ def test_training_says_where_it_found_no_images(run: Run, tmp_path: Path) -> Non
 def test_evaluation_reports_each_label(run: Run, digits: Path, tuned: Path) -> None:
     found = metrics(run("evaluate.py", data=digits, model=tuned / "model"))
     classes = [found[f"accuracy_class_{label}"] for label in range(10)]
-    assert set(found) == {"accuracy", "images", *(f"accuracy_class_{label}" for label in range(10))}
+    numbers = {"accuracy", "images", "latency_p99_ms"}
+    assert set(found) == numbers | {f"accuracy_class_{label}" for label in range(10)}
     assert found["images"] == 1000
     assert found["accuracy"] == pytest.approx(sum(classes) / 10)
     assert found["accuracy"] >= 0.92
+
+
+def test_evaluation_leaves_a_row_for_each_image(run: Run, digits: Path, tuned: Path) -> None:
+    output = run("evaluate.py", data=digits, model=tuned / "model")
+    with (output / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert (len(rows), right / len(rows)) == (1000, metrics(output)["accuracy"])
+    assert Counter(row["ink"] for row in rows)["thin"] >= 100
+    assert all(0.1 <= float(row["score"]) <= 1 for row in rows)
 
 
 def test_evaluation_passes_the_modest_model_over_its_bar(run: Run, digits: Path, modest: Path) -> None:

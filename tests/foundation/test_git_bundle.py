@@ -18,6 +18,8 @@ from taxiway.checkout import locate
 from taxiway.operators.base import bundle_commit, dag_folder
 from taxiway.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 def as_a_worker_reads_it(bundle: str, version: str | None) -> RuntimeTaskInstance:
     """Return the task as Airflow's own worker gets it: out of the bundle, at a version, from the DAG's file."""

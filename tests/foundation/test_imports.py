@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("mlflow", "dvc", "optuna", "bentoml", "sklearn", "onnxruntime", "pandas")
+HEAVY = ("mlflow", "docker", "dvc", "optuna", "bentoml", "sklearn", "onnxruntime", "pandas")
 
 LIST_LOADED = f"""
 import sys
@@ -32,6 +32,7 @@ def test_operators_load_nothing_heavy(root: Path) -> None:
     assert loaded_by("\n".join(f"import {module}" for module in operator_modules(root))) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [path.name for path in (Path(__file__).parents[2] / "dags").glob("*.py")])
 def test_dag_file_loads_nothing_heavy(root: Path, name: str) -> None:
     assert loaded_by(f"import runpy; runpy.run_path({str(root / 'dags' / name)!r})") == ""

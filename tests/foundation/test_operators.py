@@ -5,19 +5,22 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator, TaskInstanceState
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from taxiway import errors
+from taxiway import traffic as traffic_module
 from taxiway.operators.base import (
     TaxiwayOperator,
     actor,
     provenance,
     refusals,
     specification,
+    step_number,
     task_name,
     version_number,
 )
@@ -31,9 +34,10 @@ from taxiway.provider import get_provider_info
 from tests.library.scripted import Script, serving
 
 FOLDER = Path(inspect.getfile(TaxiwayOperator)).parent
-BESIDE = {"__init__", "base", "hooks", "notifier"}
+BESIDE = {"__init__", "base", "hooks", "lineage", "notifier", "tune_group"}
 STEMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in BESIDE)
 WORK = {"sensor": "poke"}
+VERSIONS = {"digits": 2, "letters": 5}
 
 FINAL = {
     "specification": errors.InvalidSpecError(("a fault",), "a project"),
@@ -95,13 +99,14 @@ def test_operator_takes_keywords_only(stem: str) -> None:
 @pytest.mark.parametrize("stem", STEMS)
 def test_operator_template_fields_are_its_arguments(stem: str) -> None:
     operator = operator_class(stem)
-    own = {name for name in inspect.signature(operator.__init__).parameters if name not in {"self", "kwargs"}}
-    assert set(operator.template_fields) == own | {"taxiway_conn_id"}
+    made = [vars(each).get("__init__") for each in operator.__mro__ if each.__module__.startswith("taxiway.")]
+    arguments = {name for each in made if each for name in inspect.signature(each).parameters}
+    assert set(operator.template_fields) == arguments - {"self", "kwargs"}
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_operator_file_is_short(stem: str) -> None:
-    assert len((FOLDER / f"{stem}.py").read_text(encoding="utf-8").splitlines()) < 75
+    assert len((FOLDER / f"{stem}.py").read_text(encoding="utf-8").splitlines()) < 80
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -231,7 +236,7 @@ def test_killed_group_takes_every_rollout_back_when_told_to(controller: Script) 
 
 ROLLOUT = {"id": "r1", "status": "progressing", "phase": "Paused", "outcome": None, "reason": "at its gate"}
 END = {"status": "ended", "phase": "Degraded", "outcome": "RolledBack", "reason": "errors"}
-ROLLED_BACK = ROLLOUT | END | {"handle": "digits", "version": 2}
+ROLLED_BACK = ROLLOUT | END | {"handle": "digits", "version": 2, "step": 3}
 
 
 def endpoint(rollout: dict[str, Any]) -> dict[str, Any]:
@@ -248,12 +253,68 @@ def test_sensor_pokes(controller: Script, phase: str, is_done: bool) -> None:
 
 
 @pytest.mark.usefixtures("airflow_home")
+def test_sensor_waits_for_an_endpoint_that_is_not_known_yet(controller: Script) -> None:
+    error = {"reason": "NotFoundError", "facts": ["endpoint", "digits", "deploy a model version first"]}
+    controller.answers = [(404, {"error": error}), (200, endpoint(ROLLOUT))]
+    sensor = TrafficSensor(task_id="wait", handle="digits", version=1)
+    assert [sensor.poke({}).is_done for _ in range(2)] == [False, True]
+
+
+@pytest.mark.usefixtures("airflow_home")
 def test_sensor_fails_for_good_when_its_rollout_ended_otherwise(controller: Script) -> None:
     controller.by_path = {"GET /v1/endpoints/digits/rollouts/r1": (200, ROLLED_BACK)}
     controller.answers = [(200, endpoint(ROLLED_BACK))]
     sensor = TrafficSensor(task_id="wait", handle="digits", rollout="r1", outcome="Promoted")
     with pytest.raises(AirflowFailException, match="RolledBack: errors"):
         sensor.poke({})
+
+
+class Events(dict[Any, Any]):
+    """The events of assets, as Airflow's context has them: made when they are asked for."""
+
+    def __missing__(self, asset: Any) -> Any:
+        self[asset] = SimpleNamespace(extra=None)
+        return self[asset]
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_group_announces_the_version_of_each_handle(
+    controller: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic_module, "_request", lambda handle, version, *_: {"version": version})
+    monkeypatch.setattr(traffic_module, "project_aliases", lambda handle, settings: None)
+    context: Any = {"ti": Task(None), "run_id": "manual__1", "outlet_events": Events()}
+    group = traffic_module.names_of_group(task_name(provenance(context)), VERSIONS)
+    promoted = ROLLOUT | {"status": "ended", "outcome": "Promoted", "phase": "Healthy", "step": 5}
+    ended = {"stable": 1, "started_at_s": 1.0, "ended_at_s": 2.0}
+    controller.by_path = {"POST /v1/groups": (200, {"rollouts": []})} | {
+        f"GET /v1/endpoints/{handle}/rollouts/{group[handle]}": (
+            200,
+            promoted | ended | {"handle": handle, "version": version},
+        )
+        for handle, version in VERSIONS.items()
+    }
+    assets = [Asset(name) for name in ("digits", "release")]
+    made = TrafficGroupOperator(task_id="group", versions=VERSIONS, outlets=assets)
+    assert set(made.execute(context)) == set(VERSIONS)
+    told = {"versions": VERSIONS, "outcome": "Promoted", "run_id": "manual__1"}
+    assert {asset.name: event.extra for asset, event in context["outlet_events"].items()} == {
+        "digits": told | {"version": 2},
+        "release": told | {"version": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "step"), [(3, 3), ("3", 3), (0, 0), ("0", 0), (None, None), ("", None)], ids=repr
+)
+def test_step_number_reads_both_forms(value: Any, step: int | None) -> None:
+    assert step_number(value) == step
+
+
+@pytest.mark.parametrize("value", ["-1", "last", 1.5])
+def test_step_number_refuses_anything_else(value: Any) -> None:
+    with pytest.raises(errors.InvalidSpecError, match="whole number from 0"):
+        step_number(value)
 
 
 @pytest.mark.usefixtures("airflow_home")
@@ -266,10 +327,24 @@ def test_verb_is_said_on_behalf_of_who_decided(controller: Script) -> None:
     assert controller.headers[0]["x-taxiway-actor"] == "ann through airflow a_dag.traffic manual__1"
 
 
+@pytest.mark.usefixtures("airflow_home")
+def test_verb_has_one_name_for_every_try_and_another_for_another_task(controller: Script) -> None:
+    controller.answers = [(200, ROLLED_BACK)]
+    said: list[str] = []
+    for task in (Task(None), Task(None), Task(4)):
+        context: Any = {"ti": task}
+        verb = RolloutVerbOperator(task_id="say", handle="digits", rollout="r1", verb="promote", step="3")
+        verb.execute(context)
+        body = controller.seen[-1][2]
+        assert body["step"] == 3
+        said.append(body["command_id"])
+    assert said[0] == said[1] != said[2]
+
+
 class Failed(Task):
     """A task instance whose task has failed."""
 
-    state, log_url = "failed", "http://airflow/log"
+    state, log_url = TaskInstanceState.FAILED, "http://airflow/log"
 
 
 @pytest.mark.usefixtures("airflow_home")
@@ -280,6 +355,20 @@ def test_notifier_posts_the_rollout_of_its_task(controller: Script) -> None:
     (sent,) = [body for verb, path, body in controller.seen if path == "/hook"]
     assert sent["text"] == ("digits version 2: RolledBack: errors (a_dag.traffic failed) http://airflow/log")
     assert sent["task"]["error"] == "no"
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_notifier_tells_of_each_handle_of_a_group(controller: Script) -> None:
+    controller.by_path = {
+        "GET /v1/endpoints/digits/rollouts/rd": (200, ROLLED_BACK),
+        "GET /v1/endpoints/letters/rollouts/rl": (200, ROLLED_BACK | {"handle": "letters", "version": 5}),
+    }
+    made = TrafficGroupOperator(task_id="group", versions=VERSIONS)
+    made.rollout_ids = {"digits": "rd", "letters": "rl"}
+    context: Any = {"ti": Failed(None), "task": made, "exception": ValueError("no")}
+    TaxiwayNotifier(url=f"{controller.url}/hook").notify(context)
+    sent = [body["text"].split(":")[0] for _, path, body in controller.seen if path == "/hook"]
+    assert sent == ["digits version 2", "letters version 5"]
 
 
 def test_provider_lists_every_operator_sensor_and_notifier() -> None:

@@ -188,6 +188,7 @@ def numbers(shared: Path) -> DatasetVersion:
 @pytest.fixture
 def dataset(numbers: DatasetVersion, live: Settings, shared: Path) -> DatasetVersion:
     """Return a small dataset version whose bytes are on the test's host."""
+    (shared / "home" / "data").mkdir(parents=True, exist_ok=True)
     (live.home / "data").symlink_to(shared / "home" / "data")
     return numbers
 

@@ -45,6 +45,36 @@ def test_message_without_a_rollout_named_is_about_the_latest(script: Script, set
     assert told["rollout"]["id"] == "r1"
 
 
+def test_message_of_a_task_that_had_no_rollout_is_not_about_somebody_elses(
+    script: Script, settings: Settings
+) -> None:
+    """A deploy that never became ready has moved nothing: what was promoted last week explains nothing."""
+    script.by_path = {"GET /v1/endpoints/digits": (200, {"rollout": ROLLED_BACK})}
+    error = "digits/3 is not ready after 60 s: it exited with 1; no traffic moved\nThe end of its log:\n..."
+    told = message("digits", replace(settings, controller_url=script.url), task=TASK | {"error": error})
+    assert told["text"] == (
+        "digits: failed: digits/3 is not ready after 60 s: it exited with 1; no traffic moved "
+        "(d.traffic failed) http://airflow/log"
+    )
+    assert told["rollout"] == {}
+    assert told["task"]["error"] == error
+
+
+def test_message_of_a_task_that_failed_while_its_rollout_goes_on_says_what_went_wrong(
+    script: Script, settings: Settings
+) -> None:
+    going = ROLLED_BACK | {"outcome": None, "phase": "Progressing", "reason": "12 of 40 units"}
+    script.by_path = {"GET /v1/endpoints/digits/rollouts/r1": (200, going)}
+    away = replace(settings, controller_url=script.url)
+    told = message("digits", away, rollout_id="r1", task=TASK | {"error": "out of memory"})
+    assert told["text"].startswith("digits version 3: Progressing: out of memory (")
+
+
+def test_message_of_a_task_without_a_handle_names_its_dag(settings: Settings) -> None:
+    told = message("", settings, task=TASK | {"error": "no answer"})
+    assert told["text"] == "d: failed: no answer (d.traffic failed) http://airflow/log"
+
+
 def test_message_is_told_without_the_controller_too(settings: Settings) -> None:
     away = replace(settings, controller_url="http://127.0.0.1:9")
     told = message("digits", away, task=TASK | {"error": "no traffic moved"})

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from taxiway.errors import ComponentFailedError
+from taxiway.errors import ComponentFailedError, JobStoppedError
 from taxiway.packaging import CodePackage, Materialised
-from taxiway.runners import Job, JobResult, ProcessRunner
+from taxiway.runners import Job, JobResult, ProcessRunner, Stop
 
 Until = Callable[..., None]
 
@@ -33,9 +33,9 @@ def make_job(tmp_path: Path, script: str, *, command: str = "python main.py", **
     return Job(package=package, folder=tmp_path / "job", params=params)
 
 
-def run(job: Job, log: Callable[[str], None] = print) -> JobResult:
+def run(job: Job, log: Callable[[str], None] = print, stop: Stop | None = None) -> JobResult:
     ready = Materialised(source_dir=job.folder.parent / "source", python=Path(sys.executable))
-    return ProcessRunner(lambda _: ready).run(job, log)
+    return ProcessRunner(lambda _: ready).run(job, log, stop)
 
 
 def test_job_leaves_its_output_and_is_heard(tmp_path: Path) -> None:
@@ -59,6 +59,26 @@ def test_job_ended_by_a_signal_says_which(tmp_path: Path) -> None:
     script = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     with pytest.raises(ComponentFailedError, match="signal 11"):
         run(make_job(tmp_path, script), print)
+
+
+@pytest.mark.parametrize("is_early", [False, True], ids=["while it runs", "before it starts"])
+def test_job_ends_when_its_caller_asks(tmp_path: Path, *, is_early: bool) -> None:
+    stop = Stop()
+    if is_early:
+        stop.request()
+    with pytest.raises(JobStoppedError):
+        run(
+            make_job(tmp_path, "print(1, flush=True)\nimport time\ntime.sleep(60)\n"),
+            lambda _: stop.request(),
+            stop,
+        )
+    assert stop.is_requested
+
+
+def test_job_that_ended_well_before_it_was_asked_to_is_a_result(tmp_path: Path) -> None:
+    stop = Stop()
+    assert run(make_job(tmp_path, "print(1)\n"), print, stop).output_dir.is_dir()
+    stop.request()
 
 
 def test_job_starts_from_an_empty_output_and_a_copy_of_its_source(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from taxiway import traffic
 from taxiway.errors import (
     ForbiddenStrategyError,
     InvalidSpecError,
+    NotFoundError,
     RolledBackError,
     RolloutEndedError,
     SupersededError,
@@ -29,6 +30,7 @@ ROLLOUT: dict[str, Any] = {
     "status": "progressing",
     "outcome": None,
     "weight_pct": 5.0,
+    "step": 1,
     "reason": "40 of 50 units",
     "started_at_s": 1.0,
     "ended_at_s": None,
@@ -102,7 +104,6 @@ def test_follow_of_a_group_waits_for_the_last(script: Script) -> None:
     ("outcome", "error"),
     [
         ("RolledBack", RolledBackError),
-        ("FastRolledBack", RolledBackError),
         ("Superseded", SupersededError),
         ("Aborted", RolloutEndedError),
     ],
@@ -193,6 +194,27 @@ def test_look_takes_an_absent_controller_for_not_yet(controlled: Settings) -> No
     assert "127.0.0.1:9" in found.reason
 
 
+@pytest.mark.parametrize("rollout_id", [None, "r1"])
+def test_look_takes_an_endpoint_that_is_not_known_yet_for_not_yet(
+    rollout_id: str | None, script: Script, controlled: Settings
+) -> None:
+    error = {"reason": "NotFoundError", "facts": ["endpoint", "digits", "deploy a model version first"]}
+    script.answers = [(404, {"error": error})]
+    found = traffic.look("digits", controlled, rollout_id=rollout_id, outcome="Promoted")
+    assert not found.is_reached
+    assert "no endpoint 'digits'" in found.reason
+
+
+def test_look_for_a_rollout_that_a_known_endpoint_does_not_have_is_final(
+    script: Script, controlled: Settings
+) -> None:
+    error = {"reason": "NotFoundError", "facts": ["rollout", "r9", "see the ledger of digits"]}
+    script.by_path = {"GET /v1/endpoints/digits/rollouts/r9": (404, {"error": error})}
+    script.answers = [(200, ENDPOINT)]
+    with pytest.raises(NotFoundError, match="r9"):
+        traffic.look("digits", controlled, rollout_id="r9")
+
+
 def test_command_says_who_asked(script: Script, controlled: Settings) -> None:
     script.answers = [(200, ROLLOUT)]
     assert traffic.command("digits", "r1", "abort", controlled, actor="ann") == ROLLOUT
@@ -256,22 +278,28 @@ def test_strategy_that_the_project_forbids_is_refused_before_anybody_is_asked(
     assert script.seen == []
 
 
-def test_group_that_cannot_begin_whole_leaves_nothing_begun(
-    registered: dict[str, CodePackage], script: Script, controlled: Settings
+@pytest.mark.parametrize(
+    ("strategy", "own", "total"),
+    [
+        ({"kind": "canary", "total_deadline_s": 7 * 86_400}, {"kind": "canary"}, 7 * 86_400),
+        ({"kind": "bandit", "deadline_s": 60}, {"kind": "bandit", "deadline_s": 60}, None),
+        (
+            {"kind": "bandit", "deadline_s": 60, "total_deadline_s": 90},
+            {"kind": "bandit", "deadline_s": 60},
+            90,
+        ),
+    ],
+    ids=["the rollout's", "the strategy's", "both"],
+)
+def test_request_tells_the_deadline_of_a_rollout_from_that_of_its_strategy(
+    strategy: dict[str, Any],
+    own: dict[str, Any],
+    total: float | None,
+    registered: dict[str, CodePackage],
+    settings: Settings,
 ) -> None:
-    script.by_path = {"POST /v1/endpoints/letters/rollouts": (503, {})}
-    script.answers = [(200, ROLLOUT)]
-    with pytest.raises(TransportError):
-        traffic.shift_group(
-            {"digits": 2, "letters": 5}, controlled, strategy={"kind": "canary"}, group="g", log=print
-        )
-    assert script.asked("POST") == [
-        "/v1/endpoints/digits/rollouts",
-        "/v1/endpoints/letters/rollouts",
-        "/v1/endpoints/digits/rollouts/g-digits-v2/abort",
-    ]
-    groups = [body["group"] for _, path, body in script.seen if path.endswith("rollouts")]
-    assert groups == [{"name": "g", "handles": ["digits", "letters"]}] * 2
+    wanted = traffic._request("digits", 2, settings, strategy)
+    assert (wanted["strategy"], wanted.get("deadline_s")) == (own, total)
 
 
 def test_group_names_the_handle_that_failed_first(
@@ -280,6 +308,7 @@ def test_group_names_the_handle_that_failed_first(
     went_along = ENDED | {"outcome": "RolledBack", "reason": "letters went back", "ended_at_s": 9.0}
     failed = went_along | {"handle": "letters", "reason": "errors", "ended_at_s": 8.0}
     script.by_path = {
+        "POST /v1/groups": (200, {"rollouts": []}),
         "GET /v1/endpoints/digits/rollouts/g-digits-v2": (200, went_along),
         "GET /v1/endpoints/letters/rollouts/g-letters-v5": (200, failed),
     }

@@ -86,7 +86,9 @@ def test_static_is_scripts_styles_and_icons_alone(airflow: Airflow, path: str) -
 def test_export_is_a_file(airflow: Airflow) -> None:
     answer = airflow.get("/api/endpoints/digits/export.csv", headers=bearer(airflow, "ben"))
     assert answer.headers["content-disposition"] == 'attachment; filename="digits.csv"'
-    assert answer.text.startswith("at,at_s,handle,version,wanted_pct,observed_pct,requests")
+    assert answer.text.startswith(
+        "at,at_s,handle,version,dataset,dataset_hash,wanted_pct,observed_pct,requests"
+    )
 
 
 def test_viewer_connection_is_preferred_and_a_wrong_token_told(airflow: Airflow, served: Served) -> None:

@@ -1,16 +1,34 @@
-"""The hash chain as whoever reads the ledger computes it again."""
+"""The hash chain as whoever reads the ledger checks it: over what a controller answers that somebody has got at."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from taxiway.history.chain import checked
+from taxiway.history import verify
+from taxiway.settings import Settings
 from taxiway_serving.ledger.chain import GENESIS, Entry, digest_of
+from tests.library.scripted import Script, serving
+
+PAGE = "GET /v1/ledger?after={after}&limit=10000"
+Entries = list[dict[str, Any]]
 
 
-def written(*handles: str) -> list[dict[str, Any]]:
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def settings(script: Script) -> Settings:
+    return replace(Settings.from_environment({}), controller_url=script.url)
+
+
+def written(*handles: str) -> Entries:
     """Return a ledger as the controller's JSON gives it, an entry for each handle."""
-    entries: list[dict[str, Any]] = []
+    entries: Entries = []
     previous = GENESIS
     for seq, handle in enumerate(handles, 1):
         fields: dict[str, Any] = {"at_s": float(seq), "handle": handle, "kind": "verb", "actor": "ann"}
@@ -21,43 +39,51 @@ def written(*handles: str) -> list[dict[str, Any]]:
     return entries
 
 
-def test_chain_of_a_whole_ledger_holds() -> None:
+def tell(script: Script, *pages: Entries) -> None:
+    """Let the controller answer with these pages, and then with nothing more."""
+    after = 0
+    for page in pages:
+        script.by_path[PAGE.format(after=after)] = (200, {"entries": page})
+        after = page[-1]["seq"] if page else after
+    script.by_path.setdefault(PAGE.format(after=after), (200, {"entries": []}))
+
+
+def test_chain_of_a_whole_ledger_holds_over_its_pages(script: Script, settings: Settings) -> None:
     entries = written("a", "b", "a")
-    chain = checked(entries)
-    assert (chain.entries, chain.broken_at, chain.is_whole) == (3, None, True)
-    assert chain.digest == entries[-1]["digest"]
+    tell(script, entries[:2], entries[2:])
+    chain = verify(settings)
+    assert (chain.entries, chain.broken_at, chain.digest) == (3, None, entries[-1]["digest"])
 
 
-def test_chain_of_an_empty_ledger_holds() -> None:
-    assert checked([]).broken_at is None
+def test_chain_of_an_empty_ledger_holds(script: Script, settings: Settings) -> None:
+    tell(script, [])
+    chain = verify(settings)
+    assert (chain.entries, chain.broken_at, chain.digest) == (0, None, GENESIS)
 
 
 @pytest.mark.parametrize(
     "field", ["at_s", "handle", "kind", "actor", "reason", "version", "previous", "digest"]
 )
-def test_chain_finds_a_changed_entry(field: str) -> None:
+def test_chain_finds_a_changed_entry(field: str, script: Script, settings: Settings) -> None:
     entries = written("a", "b", "a")
     value = entries[1][field]
     entries[1][field] = value + 1 if isinstance(value, int | float) else value[::-1] + "x"
-    assert checked(entries).broken_at == 2
+    tell(script, entries)
+    assert verify(settings).broken_at == 2
 
 
-def test_chain_finds_an_entry_that_was_written_anew() -> None:
-    entries, other = written("a", "b", "a"), written("x", "b", "a")
-    assert checked([entries[0], *other[1:]]).broken_at == 2
-
-
-def test_chain_finds_entries_in_another_order() -> None:
-    first, second, third = written("a", "b", "a")
-    assert checked([second, first, third]).broken_at == 1
-
-
-def test_chain_tells_that_an_entry_is_missing() -> None:
-    first, _, third = written("a", "b", "a")
-    chain = checked([first, third])
-    assert (chain.broken_at, chain.is_whole) == (None, False)
-
-
-def test_chain_of_one_endpoint_is_a_part() -> None:
-    chain = checked([entry for entry in written("a", "b", "a") if entry["handle"] == "a"])
-    assert (chain.broken_at, chain.is_whole) == (None, False)
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda told: [told[0], *written("x", "b", "a")[1:]], 2),
+        (lambda told: [told[1], told[0], told[2]], 1),
+        (lambda told: [told[0], told[2]], 2),
+        (lambda told: told[1:], 1),
+    ],
+    ids=["written anew", "in another order", "one missing", "the first missing"],
+)
+def test_chain_finds_what_was_done_to_a_ledger(
+    change: Callable[[Entries], Entries], place: int, script: Script, settings: Settings
+) -> None:
+    tell(script, change(written("a", "b", "a")))
+    assert verify(settings).broken_at == place

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,15 +14,32 @@ import pytest
 
 from taxiway.errors import InvalidSpecError, NotFoundError, TransportError
 from taxiway.history import History, export, plot, read, verify
-from taxiway.history.picture import draw, series
-from taxiway.history.reading import Point, step_of
+from taxiway.history.picture import MARKS, draw, series
+from taxiway.history.reading import (
+    GIVEN_UP,
+    MARKED,
+    Measurement,
+    Point,
+    _folded,
+    lineage_of,
+    marks_of,
+    measured_of,
+    step_of,
+)
 from taxiway.history.table import mean_shares, rows
 from taxiway.settings import Settings
-from tests.page.world import NASTY, SHOP, TOKEN, Served
-from tests.serving.plane import HANDLE
+from taxiway_serving.rollout.state import Outcome, Status
+from tests.page.world import CLINIC, NASTY, SHOP, TOKEN, Served
+from tests.serving.operating import GATED, until
+from tests.serving.plane import HANDLE, Plane
+from tests.serving.stories import with_candidate
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 
 LOADED = """
 import sys, taxiway.history
+
 print(*(name for name in ("matplotlib", "mlflow", "numpy", "pandas", "pyarrow") if name in sys.modules))
 """
 
@@ -144,6 +162,100 @@ def test_rows_of_a_bandit_show_its_weights_move(settings: Settings) -> None:
     assert "shift" in {row["verdict"] for row in rows(read(SHOP, settings))}
 
 
+def test_history_tells_an_abort_as_a_persons_and_not_as_a_verdict(settings: Settings) -> None:
+    clinic = read(CLINIC, settings)
+    assert [(mark.verdict, mark.version) for mark in marks_of(clinic.events)] == [
+        ("promote", 1),
+        ("abort", 2),
+    ]
+    assert {row["verdict"] for row in rows(clinic) if row["version"] == 2} >= {"abort"}
+    assert "roll back" not in {row["verdict"] for row in rows(clinic)}
+    texts = {text.get_text() for text in draw(clinic).axes[0].texts}
+    assert texts == {"▲ promoted 1", "✕ aborted 2"}
+
+
+def test_picture_has_a_sign_for_everything_that_is_marked() -> None:
+    """The page has the same signs: whoever knows one can read the other."""
+    chart = (ROOT / "plugins" / "taxiway_ui" / "static" / "chart.js").read_text(encoding="utf-8")
+    line = next(line for line in chart.splitlines() if line.startswith("const MARKS = "))
+    shown = re.findall(r'([a-z][a-z ]*)"?: "(.)"', line)
+    assert dict(shown) == {verdict: sign for verdict, (sign, _) in MARKS.items()}
+    assert set(MARKS) == {*MARKED, *GIVEN_UP}
+
+
+def test_history_wants_what_an_abort_asked_for_before_it_is_read_back(tmp_path: Path) -> None:
+    """The gateway takes a while: from the abort on stable has all that is wanted, whatever is still read back."""
+    plane = with_candidate(Plane(tmp_path))
+    try:
+        plane.begin(2, name="slow", strategy=GATED)
+        until(plane, "slow", Status.PAUSED)
+        plane.router._applies_at_once = False
+        aborted = plane.act("slow", "abort")
+        plane.tick(2)
+        points = _folded(told(plane), plane.now_s).points
+    finally:
+        plane.close()
+    assert aborted.state.outcome is Outcome.ABORTED
+    assert (points[-1].wanted, points[-1].observed) == ({1: 100.0}, {2: 50.0, 1: 50.0})
+
+
+def told(plane: Plane) -> list[dict[str, Any]]:
+    """Return the ledger as the controller's JSON gives it."""
+    return [entry.to_json() for entry in plane.store.entries(HANDLE, after=0, limit=10_000)]
+
+
+def test_history_says_what_each_version_was_trained_on(settings: Settings, history: History) -> None:
+    made = {version: {"dataset": f"digits@v{version}", "dataset_hash": f"h{version}"} for version in (1, 2)}
+    found = rows(replace(history, lineage=made))
+    assert {(row["version"], row["dataset"], row["dataset_hash"]) for row in found if row["version"] < 4} == {
+        (1, "digits@v1", "h1"),
+        (2, "digits@v2", "h2"),
+        (3, None, None),
+    }
+
+
+def test_lineage_is_read_from_whatever_entry_has_it() -> None:
+    first, second = {"dataset": "digits@v1"}, {"dataset": "digits@v2"}
+    deployed = {"kind": "deployed", "version": 1, "lineage": first}
+    assert lineage_of(deployed) == {1: first}
+    assert lineage_of({"kind": "rollout", "version": 2, "lineage": {"1": first, "2": second}}) == {
+        1: first,
+        2: second,
+    }
+    assert lineage_of({"kind": "deployed", "version": 1}) == lineage_of({"kind": "split"}) == {}
+
+
+def test_lineage_of_a_deployment_is_in_the_history(tmp_path: Path) -> None:
+    plane = Plane(tmp_path)
+    made_of = {"dataset": "digits@v3", "dataset_hash": "abc"}
+    try:
+        plane.commands.deploy(replace(plane.spec(1), lineage=made_of), actor="ann")
+        plane.tick(3)
+        plane.begin(1, name="first")
+        plane.tick(5, requests=20)
+        entries = told(plane)
+    finally:
+        plane.close()
+    kinds = {entry["kind"] for entry in entries if lineage_of(entry).get(1) == made_of}
+    assert kinds == {"deployed", "rollout", "live"}
+    assert _folded(entries, plane.now_s).lineage == {1: made_of}
+
+
+def test_rows_join_what_queries_gave(history: History) -> None:
+    """The values that looks saw, as the ledger has them, averaged over the bucket that they were measured in."""
+    start_s = next(row["at_s"] for row in rows(history) if row["version"] == 2 and row["requests"])
+    looks = [
+        {"at_s": start_s + after_s, "look": {"measured": {"2/cpu": value, "1/cost": 1.0}}}
+        for after_s, value in ((0.0, 0.5), (history.step_s - 1.0, 0.7), (history.step_s, 9.0))
+    ]
+    measured = tuple(each for look in looks for each in measured_of(look))
+    assert measured[0] == Measurement(at_s=start_s, version=2, metric="cpu", value=0.5)
+    found = {(row["at_s"], row["version"]): row for row in rows(replace(history, measured=measured))}
+    assert found[start_s, 2]["cpu_value"] == pytest.approx(0.6)
+    assert found[start_s, 2]["cost_value"] is None
+    assert {row["cpu_value"] for (_, version), row in found.items() if version != 2} == {None}
+
+
 def test_rows_of_one_moment_add_up_to_all_of_the_traffic(history: History) -> None:
     sums: dict[float, float] = {}
     for row in rows(history):
@@ -196,13 +308,7 @@ def test_export_that_fails_leaves_what_was_there(settings: Settings, tmp_path: P
 def test_verify_reads_the_whole_ledger(settings: Settings, served: Served) -> None:
     entries = served.world.plane.store.entries(None, after=0, limit=10_000)
     chain = verify(settings)
-    assert (chain.entries, chain.broken_at, chain.is_whole) == (len(entries), None, True)
-    assert chain.digest == entries[-1].digest
-
-
-def test_verify_of_one_endpoint_is_only_a_part(settings: Settings) -> None:
-    chain = verify(settings, HANDLE)
-    assert (chain.broken_at, chain.is_whole) == (None, False)
+    assert (chain.entries, chain.broken_at, chain.digest) == (len(entries), None, entries[-1].digest)
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

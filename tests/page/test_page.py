@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.page.world import NASTY, PASSWORDS, Airflow, Served, World
+from tests.page.world import CLINIC, NASTY, PASSWORDS, Airflow, Served, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -50,7 +50,7 @@ def test_address_of_an_endpoint_can_be_sent_to_somebody(page: Page) -> None:
 
 def test_overview_tells_what_is_live_and_under_way(page: Page) -> None:
     page.goto("/taxiway/")
-    expect(page.get_by_text("3 endpoints, 2 rollouts under way")).to_be_visible()
+    expect(page.get_by_text("4 endpoints, 2 rollouts under way")).to_be_visible()
     row = page.get_by_role("row", name="digits")
     for text in ("Progressing", "version 2", "2: 95 %, 4: 5 %", "canary to version 4: step"):
         expect(row).to_contain_text(text)
@@ -131,6 +131,19 @@ def test_bandit_shows_its_arms_and_where_they_went(page: Page) -> None:
     expect(page.locator(".readout")).to_contain_text(f"version 3 {weight_pct:g} %")
     assert all(path.get_attribute("d") for path in chart(page).locator("path.area").all())
     expect(page.get_by_role("row", name="shift").first).to_contain_text("version 3 earns")
+
+
+def test_abort_is_told_as_a_persons_and_not_as_a_verdict(page: Page) -> None:
+    page.goto(f"/taxiway/endpoints/{CLINIC}")
+    page.get_by_role("combobox", name="Time").select_option("All")
+    marks = chart(page).get_by_role("button")
+    expect(marks).to_have_count(2)
+    names = [mark.get_attribute("aria-label") or "" for mark in marks.all()]
+    assert [name.split(",")[0].split(" of")[0] for name in names] == ["promote", "abort"]
+    assert "aborted by ann" in names[1]
+    expect(marks.nth(1)).to_contain_text("✕")
+    expect(page.get_by_role("cell", name="taken back").first).to_be_visible()
+    expect(page.get_by_role("cell", name="roll back")).to_have_count(0)
 
 
 def test_keyboard_walks_from_change_to_change(page: Page) -> None:

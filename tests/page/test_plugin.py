@@ -32,6 +32,7 @@ def test_plugin_is_found_by_its_entry_point() -> None:
     assert found.load().name == "taxiway"
 
 
+@pytest.mark.slow
 def test_plugin_costs_a_process_that_shows_no_page_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

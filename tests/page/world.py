@@ -27,7 +27,7 @@ from tests.serving.plane import Plane
 
 TOKEN = "a-controller-token-that-no-browser-sees"
 NASTY = "<img src=x onerror=window.hurt=1>ann"
-NEWCOMER, SHOP = "newcomer", "shop"
+NEWCOMER, SHOP, CLINIC = "newcomer", "shop", "clinic"
 PAST_S = 1_000
 LAST_ROLLOUT_S = 80
 PASSWORDS = {"ann": "ann-password", "ben": "ben-password"}
@@ -40,7 +40,7 @@ class World:
     """A controller with a past.
 
     Of `digits`, version 2 was promoted, version 3 rolled back, and version 4 is on its way. `shop` has a bandit of
-    three versions; `newcomer` never had traffic.
+    three versions; of `clinic` a person has aborted version 2; `newcomer` never had traffic.
     """
 
     def __init__(self, home: Path) -> None:
@@ -68,6 +68,7 @@ class World:
         self.tick(600, until=lambda: plane.state("to-3").ended_at_s is not None)
         self.rest(time.time() - LAST_ROLLOUT_S - plane.now_s)
         plane.commands.deploy(plane.spec(1, handle=NEWCOMER), actor=NASTY)
+        self.open_clinic()
         self.open_shop()
         self.roll_out(4)
         self.tick(LAST_ROLLOUT_S, until=lambda: plane.now_s > time.time() - 5)
@@ -86,6 +87,19 @@ class World:
         plane.begin(1, name="opening", handle=SHOP)
         self.tick(20, until=lambda: plane.state("opening").outcome is not None)
         plane.begin(2, name="bandit", handle=SHOP, rivals=[3], strategy=BANDIT)
+
+    def open_clinic(self) -> None:
+        """Let version 1 of the clinic go live; version 2 is on its way when a person takes it back."""
+        plane = self.plane
+        for version in (1, 2):
+            plane.deploy(version, handle=CLINIC)
+        self.tick(3)
+        plane.begin(1, name="clinic-opening", handle=CLINIC)
+        self.tick(20, until=lambda: plane.state("clinic-opening").outcome is not None)
+        plane.begin(2, name="regretted", handle=CLINIC)
+        self.tick(20, until=lambda: plane.weight_pct(2, handle=CLINIC) > 0)
+        plane.act("regretted", "abort")
+        self.tick(5, until=lambda: plane.state("regretted").ended_at_s is not None)
 
     def tick(self, most: int, *, until: Callable[[], bool] = lambda: False, requests: int = 8) -> None:
         """Let seconds pass, with traffic and clicks."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taxiway.bisection import INGREDIENTS, bisect
+from taxiway.cli import main
 from taxiway.datasets import DatasetVersion, snapshot
 from taxiway.errors import InvalidSpecError
 from taxiway.packaging import package
@@ -104,8 +105,18 @@ def test_versions_that_do_not_differ_are_refused(
 
 
 def test_only_difference_needs_no_training(
-    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+    registered: Path,
+    handle: str,
+    dataset: DatasetVersion,
+    live: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     good, bad = (train(handle, dataset, live, params={"c": c}) for c in (0.3, 0.9))
     found = bisect(handle, good.version, bad.version, live, metric="score")
     assert (found.guilty, found.trials) == (("parameters",), ())
+    monkeypatch.setattr(Settings, "from_environment", lambda: live)
+    assert main(["bisect", handle, "1", "2", "--metric", "score"]) == 0
+    assert "guilty: parameters" in capsys.readouterr().out
+    assert main(["bisect", handle, "1", "1", "--metric", "score"]) == 1
+    assert "nothing to find" in capsys.readouterr().err

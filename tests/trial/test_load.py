@@ -89,6 +89,7 @@ def test_load_counts_no_answer_as_failed(server: _Server, tmp_path: Path) -> Non
     assert load.counts.first_answer_at_s is None
 
 
+@pytest.mark.slow
 def test_load_does_not_wait_for_a_slow_endpoint(server: _Server, tmp_path: Path) -> None:
     server.delay_s = 1.0
     load = make_load(server, tmp_path / "failed.log", rate_rps=40.0)

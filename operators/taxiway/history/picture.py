@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxiway.errors import InvalidSpecError
-from taxiway.history.reading import Event, History, read
+from taxiway.history.reading import History, marks_of, read
 from taxiway.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ MARKS = {
     "promote": ("▲", "promoted"),
     "roll back": ("▼", "rolled back"),
     "inconclusive": ("■", "inconclusive"),
+    "complete": ("◆", "completed"),
+    "abort": ("✕", "aborted"),
+    "superseded": ("✕", "superseded"),
 }
 BUILT_IN = {
     "errors": "failed requests, %",
@@ -180,22 +183,13 @@ def _draw_split(axes: "Axes", history: History) -> None:
 
 
 def _draw_marks(axes: "Axes", history: History) -> None:
-    for event in _marked(history)[-MOST_MARKS:]:
+    for event in marks_of(history.events)[-MOST_MARKS:]:
         sign, word = MARKS[str(event.verdict)]
         moment = _times([event.at_s])[0]
         axes.axvline(moment, color="black", lw=0.8)  # type: ignore[arg-type]
         text = f"{sign} {word}" + (f" {event.version}" if event.version else "")
         where = {"xy": (moment, 100), "xytext": (2, 4), "textcoords": "offset points"}
         axes.annotate(text, **where, fontsize=8, annotation_clip=False)  # type: ignore[arg-type]
-
-
-def _marked(history: History) -> list[Event]:
-    """Return the verdicts that end or stop a rollout; of a rollback, which takes two, the first."""
-    found: dict[tuple[str | None, str | None], Event] = {}
-    for event in history.events:
-        if event.kind == "decision" and event.verdict in MARKS:
-            found.setdefault((event.rollout, event.verdict), event)
-    return list(found.values())
 
 
 def _draw_metric(axes: "Axes", history: History, metric: str) -> None:

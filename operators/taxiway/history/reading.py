@@ -7,7 +7,7 @@ joined here, which `table.py` does, and nothing is written.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taxiway.errors import NotFoundError
@@ -21,8 +21,10 @@ PAGE = 10_000
 """Entries that the controller gives in one answer, at the most."""
 STEPS_S = (10, 60, 300, 3_600, 86_400)
 MOST_BUCKETS = 1_000
-
-_HEAD = frozenset(("seq", "at_s", "handle", "kind", "actor", "reason", "previous", "digest"))
+GIVEN_UP = ("abort", "superseded")
+"""What a person or a newer rollout does to one; that its traffic goes back then is nobody's verdict."""
+MARKED = ("promote", "complete", "roll back", "inconclusive")
+"""Verdicts that end or stop a rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one query of Prometheus or SQL gave for one version.
+
+    Attributes:
+        at_s: Seconds since the epoch.
+        version: The version.
+        metric: Name of the metric.
+        value: The value.
+    """
+
+    at_s: float
+    version: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What happened to one endpoint in a span of time.
 
@@ -85,6 +104,8 @@ class History:
         events: What was done and decided, in order.
         timeline: Rows as the controller gives them: `at_s`, `width_s` (never above `step_s`), `version`, `requests`,
             `bad`, `client_errors`, `p50_ms`, `p99_ms`, `rewards`.
+        measured: Values of queries, in order.
+        lineage: What each version was made of, as far as the ledger says: `dataset`, `dataset_hash` and others.
     """
 
     handle: str
@@ -94,6 +115,8 @@ class History:
     points: tuple[Point, ...]
     events: tuple[Event, ...]
     timeline: tuple[Mapping[str, Any], ...]
+    measured: tuple[Measurement, ...] = ()
+    lineage: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read(
@@ -122,7 +145,8 @@ def read(
     """
     client = client_of(settings)
     end_s = time.time() if until_s is None else until_s
-    points, events = _folded(pages(client, handle), end_s)
+    folded = _folded(pages(client, handle), end_s)
+    points, events = folded.points, folded.events
     if not points and not events:
         raise NotFoundError("history of endpoint", handle, "deploy a model version under this handle first")
     first_s = since_s if since_s is not None else min(part[0].at_s for part in (points, events) if part)
@@ -136,6 +160,8 @@ def read(
         points=tuple(since(points, start_s)),
         events=tuple(event for event in events if event.at_s >= start_s),
         timeline=tuple(timeline),
+        measured=tuple(each for each in folded.measured if each.at_s >= start_s),
+        lineage=folded.lineage,
     )
 
 
@@ -196,6 +222,41 @@ def event_of(entry: Mapping[str, Any]) -> Event | None:
     )
 
 
+def told_of(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield events without the roll-backs of rollouts that were aborted or superseded: that was told already."""
+    given_up = set()
+    for event in events:
+        if event.kind == "verb" and event.verdict in GIVEN_UP:
+            given_up.add(event.rollout)
+        if event.verdict != "roll back" or event.rollout not in given_up:
+            yield event
+
+
+def marks_of(events: Iterable[Event]) -> list[Event]:
+    """Return what ends or stops a rollout: verdicts, each once, and a person's abort or a newer rollout."""
+    found: dict[tuple[str | None, str | None], Event] = {}
+    for event in told_of(events):
+        marked = {"decision": MARKED, "verb": GIVEN_UP}.get(event.kind, ())
+        if event.verdict in marked:
+            found.setdefault((event.rollout, event.verdict), event)
+    return list(found.values())
+
+
+def measured_of(entry: Mapping[str, Any]) -> Iterator[Measurement]:
+    """Yield the values of queries that an entry's look saw."""
+    for key, value in (entry.get("look") or {}).get("measured", {}).items():
+        version, _, metric = key.partition("/")
+        yield Measurement(at_s=entry["at_s"], version=int(version), metric=metric, value=float(value))
+
+
+def lineage_of(entry: Mapping[str, Any]) -> dict[int, Mapping[str, str]]:
+    """Return what an entry says of versions' origins: a deployment of its own, others of all that they concern."""
+    made_of = entry.get("lineage") or {}
+    if entry["kind"] == "deployed":
+        return {int(entry["version"]): made_of} if made_of else {}
+    return {int(version): parts for version, parts in made_of.items()}
+
+
 def since(points: Iterable[Point], start_s: float) -> Iterator[Point]:
     """Yield the points of a span; the split that it began with comes first, at its beginning."""
     before: Point | None = None
@@ -211,14 +272,27 @@ def since(points: Iterable[Point], start_s: float) -> Iterator[Point]:
         yield Point(at_s=start_s, wanted=before.wanted, observed=before.observed)
 
 
-def body_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry's body: all that is not the head which every entry has."""
-    return {name: value for name, value in entry.items() if name not in _HEAD}
+@dataclass(slots=True, kw_only=True)
+class _Folded:
+    """What a ledger's entries say together."""
+
+    points: list[Point] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    measured: list[Measurement] = field(default_factory=list)
+    lineage: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    candidates: dict[str, int] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Take an event; one that gives a rollout up is about that one's candidate."""
+        if event.kind == "rollout" and event.rollout and event.version:
+            self.candidates[event.rollout] = event.version
+        if event.verdict in GIVEN_UP and event.rollout:
+            event = replace(event, version=self.candidates.get(event.rollout))
+        self.events.append(event)
 
 
-def _folded(entries: Iterable[Mapping[str, Any]], until_s: float) -> tuple[list[Point], list[Event]]:
-    points: list[Point] = []
-    events: list[Event] = []
+def _folded(entries: Iterable[Mapping[str, Any]], until_s: float) -> _Folded:
+    found = _Folded()
     wanted: Shares | None = None
     observed: Shares | None = None
     for entry in entries:
@@ -226,13 +300,15 @@ def _folded(entries: Iterable[Mapping[str, Any]], until_s: float) -> tuple[list[
             break
         event = event_of(entry)
         if event is not None:
-            events.append(event)
+            found.add(event)
+        found.measured += measured_of(entry)
+        found.lineage |= lineage_of(entry)
         asked, seen = split_of(entry)
         now = (asked if asked is not None else wanted, seen if seen is not None else observed)
         if now != (wanted, observed):
             wanted, observed = now
-            points.append(Point(at_s=entry["at_s"], wanted=wanted, observed=observed))
-    return points, events
+            found.points.append(Point(at_s=entry["at_s"], wanted=wanted, observed=observed))
+    return found
 
 
 def _shares(split: Mapping[str, Any] | None) -> Shares | None:

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from taxiway.errors import InvalidSpecError, NotFoundError
-from taxiway.history.reading import PAGE, History, Point, Shares, body_of, client_of, pages, read
+from taxiway.history.chain import body_of
+from taxiway.history.reading import PAGE, History, Point, Shares, client_of, pages, read, told_of
 from taxiway.settings import Settings
 
 Row = dict[str, Any]
 Table = Literal["timeline", "ledger"]
 
 METRICS = ("requests", "bad", "client_errors", "p50_ms", "p99_ms")
-_TEXTS = frozenset(("handle", "verdict", "reason", "kind", "actor", "body", "previous", "digest"))
+LINEAGE = ("dataset", "dataset_hash")
+_TEXTS = frozenset(("handle", "verdict", "reason", "kind", "actor", "body", "previous", "digest", *LINEAGE))
 _WHOLE = frozenset(("version", "requests", "bad", "client_errors", "seq"))
 
 
@@ -77,11 +79,15 @@ def rows(history: History) -> list[Row]:
     """Join split and metrics: a row for each bucket and each version that had a share of it or a request in it.
 
     `wanted_pct` and `observed_pct` are means over the bucket, or over its part within the span; what nobody measured
-    is None. A verdict stands in its own bucket, beside its version; the last one counts.
+    is None. A verdict stands in its own bucket, beside its version; the last one counts. `dataset` and `dataset_hash`
+    are those that the version was trained on.
     """
-    step_s, measured = history.step_s, _measured(history)
-    verdicts = {_key(history, event.at_s, event.version): event for event in history.events if event.verdict}
+    step_s, measured, queried = history.step_s, _measured(history), _queried(history)
+    verdicts = {
+        _key(history, each.at_s, each.version): each for each in told_of(history.events) if each.verdict
+    }
     metrics = sorted({name for row in history.timeline for name in row.get("rewards") or {}})
+    queries = sorted({each.metric for each in history.measured})
     found = []
     for start_s in _starts(history):
         end_s = min(start_s + step_s, history.until_s)
@@ -90,6 +96,7 @@ def rows(history: History) -> list[Row]:
         versions = {*wanted, *observed}
         for version in sorted(versions | {v for at_s, v in measured if at_s == start_s}):
             counted = measured.get((start_s, version), {})
+            made_of = history.lineage.get(version, {})
             verdict = verdicts.get((start_s, version))
             found.append(
                 {
@@ -97,10 +104,12 @@ def rows(history: History) -> list[Row]:
                     "at_s": start_s,
                     "handle": history.handle,
                     "version": version,
+                    **{name: made_of.get(name) for name in LINEAGE},
                     "wanted_pct": wanted.get(version, 0.0) if wanted else None,
                     "observed_pct": observed.get(version, 0.0) if observed else None,
                     **{name: counted.get(name) for name in METRICS},
                     **_rewards(counted, metrics),
+                    **{f"{name}_value": queried.get((start_s, version, name)) for name in queries},
                     "verdict": verdict.verdict if verdict else None,
                     "reason": verdict.reason if verdict else None,
                 }
@@ -153,6 +162,15 @@ def _key(history: History, at_s: float, version: int | None) -> tuple[float, int
 def _measured(history: History) -> dict[tuple[float, int], Mapping[str, Any]]:
     busy = (row for row in history.timeline if row["requests"] or row.get("rewards"))
     return {(_key(history, row["at_s"], None)[0], int(row["version"])): row for row in busy}
+
+
+def _queried(history: History) -> dict[tuple[float, int, str], float]:
+    """Return the mean of what a query gave in a bucket, by its start, version and metric."""
+    found: dict[tuple[float, int, str], list[float]] = {}
+    for each in history.measured:
+        start_s, _ = _key(history, each.at_s, None)
+        found.setdefault((start_s, each.version, each.metric), []).append(each.value)
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 def _rewards(row: Mapping[str, Any], metrics: list[str]) -> Row:

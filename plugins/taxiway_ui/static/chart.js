@@ -6,7 +6,7 @@ import { byNumber, clock, colour, moment, pct, short } from "./words.js";
 const LEFT = 52;
 const RIGHT = 12;
 const LANE = 22;
-const MARKS = { promote: "▲", "roll back": "▼", inconclusive: "■", complete: "◆" };
+const MARKS = { promote: "▲", "roll back": "▼", inconclusive: "■", complete: "◆", abort: "✕", superseded: "✕" };
 const STEPS_S = [10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
 
 /** A time axis: seconds to pixels and back. */

@@ -18,7 +18,14 @@ const SPANS = [
   ["604800", "7 days"],
   ["all", "All"],
 ];
-const LOUD = { promote: "badge good", "roll back": "badge bad", inconclusive: "badge busy", complete: "badge good" };
+const LOUD = {
+  promote: "badge good",
+  complete: "badge good",
+  "roll back": "badge bad",
+  inconclusive: "badge busy",
+  abort: "badge busy",
+  superseded: "badge busy",
+};
 const METRICS = {
   errors: { label: "Failed requests", unit: " %", counted: (row) => 100 * row.bad },
   client_errors: { label: "4xx answers", unit: " %", counted: (row) => 100 * row.client_errors },
@@ -133,7 +140,7 @@ export class EndpointPage {
       h(
         "p",
         { class: "quiet" },
-        `Asked for by ${rollout.actor}, began ${moment(rollout.started_at_s)}`,
+        `${rollout.id}, asked for by ${rollout.actor}, began ${moment(rollout.started_at_s)}`,
         isOver ? `, ended ${moment(rollout.ended_at_s)}` : `, wanted ${wanted(rollout)}`,
         `; ${rollout.units.canary} units seen, ${rollout.units.bad} bad`,
       ),
@@ -173,7 +180,7 @@ export class EndpointPage {
         h(
           "span",
           { class: "quiet" },
-          "Areas: read back from the gateway. Dotted: wanted. ▲ promoted ▼ rolled back ■ inconclusive ◆ completed",
+          "Areas: read back from the gateway. Dotted: wanted. ▲ promoted ▼ rolled back ■ inconclusive ◆ completed ✕ aborted or superseded",
         ),
         this.past.isWhole ? null : h("span", { class: "warn" }, "the ledger is long and still being read"),
       ),
