@@ -96,6 +96,9 @@ def test_model_version_names_every_edge_of_its_lineage(world: World, first_run: 
     assert version.dataset.hash == first_run.result("snapshot")["hash"]
     assert tags["taxiway.airflow.dag_id"] == "taxiway_visual_recognition"
     assert tags["taxiway.airflow.task_id"] == "train"
+    went_live = next(entry for entry in world.controller.ledger(HANDLE) if entry["kind"] == "live")
+    made_of = went_live["lineage"][str(version.version)]
+    assert (made_of["dataset_hash"], made_of["model_hash"]) == (version.dataset.hash, version.model_hash)
 
 
 def test_second_run_makes_nothing_twice(world: World, first_run: DagRun, second_run: DagRun) -> None:

@@ -17,7 +17,7 @@ from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
 from taxiway_serving.rollout.state import RolloutState
 from taxiway_serving.routing.router import Route
 from taxiway_serving.runtimes.runtime import VariantSpec
-from taxiway_serving.settings import MOST_ROLLOUTS
+from taxiway_serving.settings import MOST_ROLLOUTS, ROLLBACK_WINDOW
 from taxiway_serving.split import TOTAL_PARTS, Split
 from taxiway_serving.testing import FakeRouter, FakeRuntime, FakeSource
 
@@ -38,6 +38,7 @@ class Plane:
         users: So many users send the requests in turn, each with an id; 0 is nobody that can be known again.
         headers: What the next requests carry, as the gateway's header routes ask for it.
         most_rollouts: Rollouts that may run at once, from the next `restart` on.
+        rollback_window: So many versions that were live before may be gone back to, from the next `restart` on.
         was_bad_from_its_first_request: Whether a test let the candidate fail before it had traffic.
     """
 
@@ -50,7 +51,7 @@ class Plane:
         self.fails: Fails = _never
         self.requests = self.users = 0
         self.headers: dict[str, str] = {}
-        self.most_rollouts = MOST_ROLLOUTS
+        self.most_rollouts, self.rollback_window = MOST_ROLLOUTS, ROLLBACK_WINDOW
         self.senses: Senses = NoSenses()
         self.was_bad_from_its_first_request = False
         self._url = f"sqlite:///{home / 'controller.db'}"
@@ -84,6 +85,7 @@ class Plane:
             home=self.home,
             clock=lambda: self.now_s,
             most_rollouts=self.most_rollouts,
+            rollback_window=self.rollback_window,
             settle=self.reconciler.settle,
         )
 

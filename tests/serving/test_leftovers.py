@@ -64,10 +64,29 @@ def test_only_the_live_version_runs_in_the_end(live: Plane, story: Callable[[Pla
     assert running == {live.live(HANDLE)}
 
 
-def test_version_that_is_deployed_again_keeps_its_time_to_stay_warm(live: Plane) -> None:
-    _deploy_the_previous_again(live)
-    live.tick(80, requests=10)
-    assert live.phase(1) == "stopped"
+def test_version_that_is_deployed_again_has_time_to_be_proven(live: Plane) -> None:
+    live.begin(2, name="first", strategy=QUICK)
+    live.tick(50, requests=50)
+    assert (live.live(HANDLE), live.phase(1)) == (2, "ready")
+    live.deploy(1)
+    live.tick(60, requests=10)
+    assert live.phase(1) == "ready"
+
+
+@pytest.mark.parametrize("story", ["kept warm", "sent back", "waiting"])
+def test_version_that_was_ready_is_not_told_to_have_never_been(live: Plane, story: str) -> None:
+    if story == "sent back":
+        live.fails = lambda version, _number: version == 2
+    live.begin(2, name="first", strategy=GATED if story == "waiting" else QUICK)
+    if story == "waiting":
+        live.begin(3, name="second", strategy=QUICK, on_running="queue")
+    live.tick(20, requests=50)
+    died = {"kept warm": 1, "sent back": 2, "waiting": 3}[story]
+    live.runtime.kill(VariantId(handle=HANDLE, version=died))
+    live.tick(5, requests=10)
+    assert "never_ready" not in live.told()
+    kinds = [entry.kind for entry in live.store.entries(HANDLE, after=0, limit=10_000)]
+    assert kinds.count("failed") == 1
 
 
 def test_experiment_that_lost_its_control_names_no_winner(live: Plane) -> None:

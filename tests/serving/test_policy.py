@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.rollout.state import Outcome
 from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.strategies import plan, rollout_from_json
@@ -34,7 +34,6 @@ def live(plane: Plane) -> Plane:
 EVASIONS: list[dict[str, Any]] = [
     {"kind": "blue_green"},
     {"kind": "all_at_once"},
-    {"kind": "undo"},
     {"kind": "linear", "step_pct": 100},
     {"kind": "canary", "steps": [WHOLE]},
     {"kind": "canary", "steps": [{"setWeight": 99.99}, PROOF, WHOLE]},
@@ -50,6 +49,11 @@ def test_forbidden_switch_is_refused_whatever_it_is_called(live: Plane, strategy
     with pytest.raises(InvalidSpecError, match=rf"digits/2 forbids .*{WHY}.*no traffic moved"):
         live.begin(2, name="r", strategy=strategy)
     assert live.store.fleet().active(HANDLE) is None
+
+
+def test_undo_is_no_way_to_a_version_that_was_never_live(live: Plane) -> None:
+    with pytest.raises(ConflictError, match="has to prove itself anew"):
+        live.begin(2, name="r", strategy={"kind": "undo"})
 
 
 GRADUAL: list[dict[str, Any]] = [

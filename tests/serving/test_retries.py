@@ -48,6 +48,17 @@ def test_command_that_is_sent_twice_is_done_once(live: Plane) -> None:
     assert outcome(live, "slow") is Outcome.PROMOTED
 
 
+def test_command_that_had_nothing_to_do_is_not_done_later(live: Plane) -> None:
+    live.begin(2, name="slow", strategy=BAKED)
+    say(live, "slow", "promote", "early")
+    until(live, "slow", Status.PAUSED)
+    say(live, "slow", "promote", "early")
+    live.tick(5, requests=50)
+    assert live.state("slow").status is Status.PAUSED
+    said = [entry.reason for entry in live.store.entries(HANDLE, after=0, limit=1000) if entry.kind == "verb"]
+    assert said == ["promote: nothing to do"]
+
+
 def test_command_is_remembered_by_a_new_controller(live: Plane) -> None:
     live.begin(2, name="slow", strategy=BAKED)
     until(live, "slow", Status.PAUSED)

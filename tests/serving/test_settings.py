@@ -30,6 +30,8 @@ def test_settings_follow_every_variable(tmp_path: Path) -> None:
             "TAXIWAY_ENVOY_ADMIN_PORT": "3",
             "TAXIWAY_TICK_S": "0.1",
             "TAXIWAY_FEEDBACK_RETENTION_S": "60",
+            "TAXIWAY_MOST_ROLLOUTS": "7",
+            "TAXIWAY_ROLLBACK_WINDOW": "5",
             "TAXIWAY_METRIC_SOURCES_FILE": "/secret/sources.json",
         }
     )
@@ -44,15 +46,18 @@ def test_settings_follow_every_variable(tmp_path: Path) -> None:
         envoy_admin_port=3,
         tick_s=0.1,
         feedback_retention_s=60.0,
+        most_rollouts=7,
+        rollback_window=5,
         metric_sources_file=Path("/secret/sources.json"),
     )
 
 
 def test_settings_name_every_fault_at_once() -> None:
     wrong = {"TAXIWAY_CONTROLLER_PORT": "http", "TAXIWAY_GATEWAY_PORT": "70000", "TAXIWAY_TICK_S": "0"}
+    wrong |= {"TAXIWAY_MOST_ROLLOUTS": "0", "TAXIWAY_ROLLBACK_WINDOW": "many"}
     with pytest.raises(InvalidSpecError) as caught:
         ServingSettings.from_environment(wrong)
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.faults) == 5
 
 
 def test_children_inherit_no_secret() -> None:

@@ -1,5 +1,7 @@
 """Going back to a version that was live: which one, when it is refused, and what it starts."""
 
+from collections.abc import Callable
+
 import pytest
 
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
@@ -71,6 +73,35 @@ def test_undo_beyond_the_window_is_refused_with_the_next_step(plane: Plane) -> N
     with pytest.raises(ConflictError, match=r"not among the last 3.*prove itself anew"):
         plane.commands.undo(HANDLE, actor="ann", version=1)
     assert plane.commands.undo(HANDLE, actor="ann", version=2).spec.version == 2
+
+
+def _retry(plane: Plane) -> None:
+    plane.act("back", "retry")
+
+
+def _start(plane: Plane) -> None:
+    plane.begin(1, name="again", strategy="undo")
+
+
+@pytest.mark.parametrize("way", [_retry, _start])
+def test_no_other_way_leads_beyond_the_window(plane: Plane, way: Callable[[Plane], None]) -> None:
+    plane.go_live(1)
+    plane.go_live(2)
+    plane.commands.undo(HANDLE, actor="ann", rollout_id="back")
+    plane.act("back", "abort")
+    for version in (3, 4, 5):
+        plane.go_live(version)
+    with pytest.raises(ConflictError, match="not among the last 3"):
+        way(plane)
+
+
+def test_window_is_a_setting(plane: Plane) -> None:
+    plane.rollback_window = 1
+    plane.restart()
+    for version in (1, 2, 3):
+        plane.go_live(version)
+    with pytest.raises(ConflictError, match="not among the last 1"):
+        plane.commands.undo(HANDLE, actor="ann", version=1)
 
 
 def test_undo_that_is_refused_wakes_nobody(plane: Plane) -> None:

@@ -49,7 +49,7 @@ class Event:
     Attributes:
         seq: Place in the ledger.
         at_s: Seconds since the epoch.
-        kind: `deployed`, `asked`, `rollout`, `decision`, `live`, `verb`, `retired`, `stopped`.
+        kind: `deployed`, `asked`, `rollout`, `decision`, `live`, `verb`, `failed`, `retired`, `stopped`.
         verdict: Of a decision: `advance`, `shift`, `promote`, `complete`, `roll back`, `inconclusive`; of a verb, that
             verb.
         version: Model version that it is about, where it is about one.
@@ -284,7 +284,7 @@ class _Folded:
 
     def add(self, event: Event) -> None:
         """Take an event; one that gives a rollout up is about that one's candidate."""
-        if event.kind == "rollout" and event.rollout and event.version:
+        if event.kind in ("asked", "rollout") and event.rollout and event.version:
             self.candidates[event.rollout] = event.version
         if event.verdict in GIVEN_UP and event.rollout:
             event = replace(event, version=self.candidates.get(event.rollout))

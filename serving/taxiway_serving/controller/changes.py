@@ -72,9 +72,12 @@ def awake(
 
 
 def _awake(variant: Variant, now_s: float, *, is_anew: bool) -> Variant:
+    kept = replace(variant, retire_at_s=None)
     if variant.wish is not Wish.RUNNING:
-        return replace(variant, wish=Wish.RUNNING, retire_at_s=None, asked_at_s=now_s, host="", port=0)
-    return replace(variant, retire_at_s=None, asked_at_s=now_s if is_anew else variant.asked_at_s)
+        kept = replace(kept, wish=Wish.RUNNING, host="", port=0)
+    elif not is_anew:
+        return kept
+    return replace(kept, asked_at_s=now_s, ready_at_s=None, failed_at_s=None)
 
 
 def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLLOUTS) -> Change:
@@ -113,9 +116,16 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
 
 
 def changed(
-    rollout: Rollout, state: RolloutState, fleet: Fleet, verb: str, actor: str, now_s: float
+    rollout: Rollout,
+    state: RolloutState,
+    fleet: Fleet,
+    verb: str,
+    actor: str,
+    now_s: float,
+    *,
+    reason: str = "",
 ) -> Change:
-    """Return what a person's word on a rollout changes."""
+    """Return what a person's word on a rollout changes; `reason` is what the ledger says of it, "" the state's own."""
     handle, after = rollout.spec.handle, replace(rollout, state=state)
     before = fleet.endpoint(handle) or Endpoint(handle=handle)
     wanted = before if rollout.state.status is Status.QUEUED else endpoint_after(before, after)
@@ -125,7 +135,7 @@ def changed(
         "state": state.to_json(),
         "split": _plain(wanted.split),
     }
-    notes = (_note(now_s, handle, "verb", actor, state.reason, body),)
+    notes = (_note(now_s, handle, "verb", actor, reason or state.reason, body),)
     told = deliveries_of(rollout, after, now_s)
     if rollout.state.status is Status.QUEUED:
         return Change(rollouts=(after,), notes=notes, deliveries=told)

@@ -99,9 +99,18 @@ class Commands:
             )
             runs = known is not None and is_same and known.wish is Wish.RUNNING
             if known and runs:
-                # One that is kept warm for an undo keeps its time.
-                stays_s = known.retire_at_s if is_needed else wanted.retire_at_s
-                wanted = replace(wanted, host=known.host, port=known.port, retire_at_s=stays_s)
+                # One that is kept warm for an undo has the time to be proven as well, as any other has.
+                stays_s = wanted.retire_at_s
+                if is_needed and known.retire_at_s is not None:
+                    stays_s = max(known.retire_at_s, now_s + UNUSED_S)
+                wanted = replace(
+                    wanted,
+                    host=known.host,
+                    port=known.port,
+                    retire_at_s=stays_s,
+                    ready_at_s=known.ready_at_s,
+                    failed_at_s=known.failed_at_s,
+                )
             body = {"version": spec.version, "model": spec.model, "lineage": dict(spec.lineage)}
             note = _note(now_s, spec.handle, "deployed", actor, "asked to run", body)
             notes = () if runs else (note,)
@@ -180,7 +189,9 @@ class Commands:
         steps = plan(spec, endpoint.stable)
         check_routes(spec, steps)
         others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
-        if not self._is_way_back(spec, endpoint):
+        if spec.strategy == "undo":
+            self._undo_target(endpoint, spec.version, None)
+        else:
             is_first = endpoint.stable is None and not others
             check_policy(spec, plan(spec, endpoint.stable or 0), _candidates(spec, fleet), is_first=is_first)
         if others and spec.on_running == "reject":
@@ -192,10 +203,16 @@ class Commands:
         rollout = Rollout(spec=spec, plan=steps, state=waiting)
         return merged([*leaving, queued(rollout, fleet, now_s, retry_of=retry_of)])
 
-    def _is_way_back(self, spec: RolloutSpec, endpoint: Endpoint) -> bool:
-        """Return whether it goes back to a version that was live: that is never forbidden."""
-        lived = (version for _, version in self._store.lived(spec.handle))
-        return spec.strategy == "undo" and spec.version in (endpoint.stable, endpoint.previous, *lived)
+    def _undo_target(self, endpoint: Endpoint, version: int | None, at_s: float | None) -> int:
+        """Return the version to go back to: one that was live of late, and so needs no policy's leave."""
+        return undo_target(
+            endpoint,
+            self._store.lived(endpoint.handle),
+            version=version,
+            at_s=at_s,
+            now_s=self._clock(),
+            window=self._rollback_window,
+        )
 
     def _superseded(self, rollout: Rollout, by: RolloutSpec, now_s: float) -> Change:
         """Give a rollout up for a newer one. One that is on its way back already goes on with that."""
@@ -258,12 +275,15 @@ class Commands:
             state = act(
                 rollout.spec, rollout.plan, rollout.state, verb, actor=actor, now_s=now_s, version=version
             )
-            if state == rollout.state:
+            is_idle = state == rollout.state
+            if is_idle and (not command_id or state.status is Status.ENDED):
                 return rollout
             if command_id:
+                # Remembered also where there was nothing to do: it is not to be done later instead.
                 state = replace(state, said=(*state.said, command_id)[-MOST_SAID:])
             joining = awake(fleet, handle, (version,), now_s) if verb == "add" and version else ()
-            change = changed(rollout, state, fleet, verb, actor, now_s)
+            reason = f"{verb}: nothing to do" if is_idle else ""
+            change = changed(rollout, state, fleet, verb, actor, now_s, reason=reason)
             self._store.commit(merged([change, Change(variants=joining)]))
             return replace(rollout, state=state)
 
@@ -305,14 +325,7 @@ class Commands:
             if known:
                 return _same_undo(known, handle, version)
             endpoint = self._store.fleet().endpoint(handle) or Endpoint(handle=handle)
-            target = undo_target(
-                endpoint,
-                self._store.lived(handle),
-                version=version,
-                at_s=at_s,
-                now_s=self._clock(),
-                window=self._rollback_window,
-            )
+            target = self._undo_target(endpoint, version, at_s)
             spec = RolloutSpec(
                 id=rollout_id or f"undo-{uuid.uuid4()}",
                 handle=handle,

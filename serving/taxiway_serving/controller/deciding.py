@@ -277,17 +277,23 @@ class Decider:
 
 
 def _observed(variant: Variant, world: World, now_s: float) -> Variant:
-    """Return the variant with whether it has failed since it was asked for."""
+    """Return the variant with whether it was ready, and has failed, since it was asked for."""
     seen = world.variants.get(VariantId(handle=variant.handle, version=variant.version))
     if seen is None or is_older(seen, variant):
         return variant
-    if seen.phase != "failed":
-        return replace(variant, failed_at_s=None) if seen.phase == "ready" else variant
-    return variant if variant.failed_at_s is not None else replace(variant, failed_at_s=now_s)
+    if seen.phase == "ready":
+        first_s = now_s if variant.ready_at_s is None else variant.ready_at_s
+        return replace(variant, ready_at_s=first_s, failed_at_s=None)
+    if seen.phase != "failed" or variant.failed_at_s is not None:
+        return variant
+    return replace(variant, failed_at_s=now_s)
 
 
 def _failure(fleet: Fleet, world: World, after: Variant, now_s: float) -> Change:
-    """Return what a variant's failure at this look leaves behind. A rollout tells of its candidates itself."""
+    """Return what a variant's failure at this look leaves behind.
+
+    A rollout tells of its candidates itself; of one that was ready and is not live, nobody needs to be told.
+    """
     before = fleet.variant(after.handle, after.version)
     if after.failed_at_s is None or (before is not None and before.failed_at_s is not None):
         return Change()
@@ -303,7 +309,8 @@ def _failure(fleet: Fleet, world: World, after: Variant, now_s: float) -> Change
         reason=seen.reason,
         body={"version": after.version, "is_live": is_live},
     )
-    told = () if is_candidate else (failure_of(after, seen.reason, now_s, is_live=is_live),)
+    is_news = is_live or (after.ready_at_s is None and not is_candidate)
+    told = (failure_of(after, seen.reason, now_s, is_live=is_live),) if is_news else ()
     return Change(notes=(note,), deliveries=told)
 
 

@@ -89,7 +89,7 @@ def deliveries_of(
 
 
 def failure_of(variant: Variant, reason: str, now_s: float, *, is_live: bool) -> Delivery:
-    """Return what is told of a variant that failed outside a rollout: one that was deployed, or the live one.
+    """Return what is told of a variant that failed: one that was only deployed and never ready, or the live one.
 
     Args:
         variant: Which one.

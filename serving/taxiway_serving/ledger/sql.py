@@ -276,7 +276,17 @@ def _endpoint(data: Mapping[str, Any]) -> Endpoint:
 
 
 def _variant_json(variant: Variant) -> str:
-    names = ("handle", "version", "wish", "retire_at_s", "host", "port", "asked_at_s", "failed_at_s")
+    names = (
+        "handle",
+        "version",
+        "wish",
+        "retire_at_s",
+        "host",
+        "port",
+        "asked_at_s",
+        "ready_at_s",
+        "failed_at_s",
+    )
     return json.dumps({**{name: getattr(variant, name) for name in names}, "spec": dict(variant.spec)})
 
 

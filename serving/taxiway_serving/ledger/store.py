@@ -55,6 +55,7 @@ class Variant:
         host: Address where it was last seen, so that the table stays whole while the variant restarts.
         port: Port of that address, 0 before it was seen.
         asked_at_s: When it was asked to run: a failure that is older is not of this asking.
+        ready_at_s: When it was first seen ready since then; None before that.
         failed_at_s: When it was seen to have failed, which is told once; None while it has not.
     """
 
@@ -66,6 +67,7 @@ class Variant:
     host: str = ""
     port: int = 0
     asked_at_s: float = 0.0
+    ready_at_s: float | None = None
     failed_at_s: float | None = None
 
 
