@@ -71,15 +71,22 @@ def versions(world: World) -> Versions:
 
 
 @pytest.fixture(scope="session")
-def webhook() -> Iterator[Script]:
-    """Where the team is told of what happened."""
+def telling() -> Iterator[Script]:
+    """Where the team is told of what happened, in every test."""
     with serving() as made:
         yield made
 
 
+@pytest.fixture
+def webhook(telling: Script) -> Script:
+    """Where the team is told of what happens in this test: every DAG tells of its failures."""
+    telling.seen.clear()
+    return telling
+
+
 @pytest.fixture(scope="session")
-def team(world: World, webhook: Script) -> Iterator[Team]:
-    made = Team(world, AIRFLOW_VAR_TAXIWAY_WEBHOOK=webhook.url)
+def team(world: World, telling: Script) -> Iterator[Team]:
+    made = Team(world, AIRFLOW_VAR_TAXIWAY_WEBHOOK=telling.url)
     yield made
     made.close()
 
