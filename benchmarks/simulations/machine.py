@@ -197,21 +197,28 @@ MOST_UNITS = {"canary": 2000, "linear": 6000, "blue-green": 4000, "bandit": 4000
 
 
 def flawless(rng: Rng, runs: int) -> list[Measured]:
-    """A version that never fails is promoted, in every run and within so many of its units."""
+    """A version that never fails is promoted, in every run and within so many of its units.
+
+    The check of the split knows nothing of failures: it pauses for a person at its own rate, which has its own bar.
+    """
     walks: dict[str, Asked] = {
         "canary": lambda _rng: {"metrics": ["latency"]},
         "linear": lambda _rng: {"strategy": {"kind": "linear", "interval_s": 3}, "metrics": ["latency"]},
         "blue-green": lambda _rng: {"strategy": {"kind": "blue_green", "bake_s": 10, "units": 10}},
         "bandit": lambda _rng: {"strategy": plans.BANDIT},
     }
-    found = []
+    found, uneven = [], list[bool]()
     for name, asked in walks.items():
         went = runs_of(rng, runs, Case(name=name, asked=asked, habits=FLAWLESS, looks=400))
+        paused = np.array([SAMPLE_RATIO in run.state.failed for run in went])
+        uneven += paused.tolist()
         units = np.array([run.state.exposed for run in went], float)
         late = np.array([run.state.outcome not in PROMOTIONS for run in went]) | (units > MOST_UNITS[name])
-        found.append(share(f"flawless, not live within {MOST_UNITS[name]} units: {name}", late, 0.0))
+        what = f"flawless, not live within {MOST_UNITS[name]} units: {name}"
+        found.append(share(what, late & ~paused, 0.0))
         found.append(mean(f"  units until it is live: {name}", units))
-    return found
+    paused_rate = share("flawless, paused: the split looks broken", np.array(uneven), MISMATCH_ALPHA)
+    return [*found, paused_rate]
 
 
 LOVED = replace(BROKEN, click={**CLICKS, 2: 0.9})
