@@ -1,6 +1,8 @@
 """One file is enough to train a model again and to serve it, on a machine that has no network."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import InvalidSpecError
 from taxiway.reproduction import bundle
+from taxiway.reproduction.bundling import _replacing
 from taxiway.settings import Settings
 from taxiway.training import train
 
@@ -64,6 +67,7 @@ def bundled(registered: Path, handle: str, dataset: DatasetVersion, live: Settin
 
 
 def test_bundle_trains_and_serves_without_a_network(bundled: Path, tmp_path: Path) -> None:
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [bundled.name, "dag.py"]
     checked = alone(sys.executable, bundled, "verify")
     assert "each as it was bundled" in checked.stdout, checked.stderr
     trained = alone(sys.executable, bundled, "train")
@@ -90,6 +94,20 @@ def _check_forged(bundled: Path, tmp_path: Path) -> None:
     done = alone(sys.executable, forged, "verify")
     assert done.returncode == 1
     assert "is not what was bundled" in done.stderr
+
+
+def _fill_the_disk(target: Path) -> None:
+    with _replacing(target) as draft:
+        draft.write_text("half of the n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_bundle_that_cannot_be_written_leaves_nothing_and_keeps_the_one_before(tmp_path: Path) -> None:
+    target = tmp_path / "digits-1.pyz"
+    target.write_text("the one before")
+    with pytest.raises(OSError, match="No space left"):
+        _fill_the_disk(target)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(target.name, "the one before")]
 
 
 def test_bundle_needs_the_workflow_that_is_named(handle: str, live: Settings, tmp_path: Path) -> None:

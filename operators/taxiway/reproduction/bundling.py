@@ -4,9 +4,12 @@
 what they do is in `standalone/`. Nothing is trained or served here.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import sys
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +60,7 @@ def bundle(
         raise InvalidSpecError((f"workflow: {workflow} is no file",), "bundle")
     model = models.get(handle, version, settings)
     target = (into or Path()).resolve() / f"{handle}-{model.version}.pyz"
-    with exclusive(target.with_name(f".{target.name}.lock")):
+    with exclusive(settings.home / "bundles" / f"{target.name}.lock"):
         log(f"bundling {handle}/{model.version} into {target}")
         training = packages.lookup(handle, "training", settings, model.training_digest)
         inference = packages.lookup(handle, "inference", settings, model.inference_digest)
@@ -65,9 +68,8 @@ def bundle(
         members += _wheels([training, inference], settings, log)
         if workflow is not None:
             members.append((f"workflow/{workflow.name}", workflow))
-        draft = target.with_name(f".{target.name}.draft")
-        _write(draft, model, inference, members)
-        draft.replace(target)
+        with _replacing(target) as draft:
+            _write(draft, model, inference, members)
     log(f"{target}: {target.stat().st_size} bytes, {len(members)} files")
     return target
 
@@ -124,6 +126,19 @@ def _wheels(parts: list[CodePackage], settings: Settings, log: Log) -> Iterator[
             run([*pip, "--wheel-dir", draft, "-r", requirements], cwd=draft)
             requirements.unlink()
     yield from _folder("wheels", folder)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes the target, durably, when the block ends well; else nothing is left."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _write(draft: Path, model: ModelVersion, inference: CodePackage, members: list[Member]) -> None:
