@@ -156,6 +156,15 @@ def test_rows_carry_rewards_and_verdicts(history: History) -> None:
     assert {row["verdict"] for row in found if row["version"] == 3} >= {"roll back"}
 
 
+def test_rows_tell_a_verdict_of_a_version_that_had_no_traffic_in_its_bucket(settings: Settings) -> None:
+    """An abort at the very beginning of a bucket leaves the version nothing of it, and is told all the same."""
+    clinic = read(CLINIC, settings)
+    start_s = (clinic.until_s - 0.001) // clinic.step_s * clinic.step_s
+    (aborted,) = (event for event in clinic.events if event.verdict == "abort")
+    late = replace(clinic, events=(replace(aborted, at_s=start_s),))
+    assert [(row["at_s"], row["version"]) for row in rows(late) if row["verdict"]] == [(start_s, 2)]
+
+
 def test_rows_of_a_bandit_show_its_weights_move(settings: Settings) -> None:
     found = [row for row in rows(read(SHOP, settings)) if row["version"] == 3]
     assert found[-1]["observed_pct"] > 70 > found[1]["observed_pct"] > 0

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.machine import advance, begin, readings_of, replay
 from taxiway_serving.rollout.observation import (
@@ -252,6 +252,11 @@ def _said(
         try:
             return act(spec, steps, before, said.verb, actor="ann", now_s=now_s, version=version)
         except InvalidSpecError:
+            return before
+        except ConflictError:
+            assert said.verb in ("promote", "promote-full"), "only a promotion is refused"
+            assert before.status is Status.PAUSED, "and only of what waits for a person"
+            assert before.failed, "because it failed"
             return before
 
     after = say(state)

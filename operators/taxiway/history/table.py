@@ -76,7 +76,7 @@ def export(
 
 
 def rows(history: History) -> list[Row]:
-    """Join split and metrics: a row for each bucket and each version that had a share of it or a request in it.
+    """Join split and metrics: a row for each bucket and version with a share of it, a request or a verdict in it.
 
     `wanted_pct` and `observed_pct` are means over the bucket, or over its part within the span; what nobody measured
     is None. A verdict stands in its own bucket, beside its version; the last one counts. `dataset` and `dataset_hash`
@@ -84,7 +84,9 @@ def rows(history: History) -> list[Row]:
     """
     step_s, measured, queried = history.step_s, _measured(history), _queried(history)
     verdicts = {
-        _key(history, each.at_s, each.version): each for each in told_of(history.events) if each.verdict
+        (_start(history, each.at_s), each.version): each
+        for each in told_of(history.events)
+        if each.verdict and each.version is not None
     }
     metrics = sorted({name for row in history.timeline for name in row.get("rewards") or {}})
     queries = sorted({each.metric for each in history.measured})
@@ -93,8 +95,8 @@ def rows(history: History) -> list[Row]:
         end_s = min(start_s + step_s, history.until_s)
         wanted = mean_shares(history.points, start_s, end_s, "wanted")
         observed = mean_shares(history.points, start_s, end_s, "observed")
-        versions = {*wanted, *observed}
-        for version in sorted(versions | {v for at_s, v in measured if at_s == start_s}):
+        shares = {*wanted, *observed}
+        for version in sorted(shares | {v for at_s, v in (*measured, *verdicts) if at_s == start_s}):
             counted = measured.get((start_s, version), {})
             made_of = history.lineage.get(version, {})
             verdict = verdicts.get((start_s, version))
@@ -155,21 +157,21 @@ def _starts(history: History) -> Iterator[float]:
     return (history.since_s + place * history.step_s for place in range(count))
 
 
-def _key(history: History, at_s: float, version: int | None) -> tuple[float, int | None]:
-    return history.since_s + (at_s - history.since_s) // history.step_s * history.step_s, version
+def _start(history: History, at_s: float) -> float:
+    return history.since_s + (at_s - history.since_s) // history.step_s * history.step_s
 
 
 def _measured(history: History) -> dict[tuple[float, int], Mapping[str, Any]]:
     busy = (row for row in history.timeline if row["requests"] or row.get("rewards"))
-    return {(_key(history, row["at_s"], None)[0], int(row["version"])): row for row in busy}
+    return {(_start(history, row["at_s"]), int(row["version"])): row for row in busy}
 
 
 def _queried(history: History) -> dict[tuple[float, int, str], float]:
     """Return the mean of what a query gave in a bucket, by its start, version and metric."""
     found: dict[tuple[float, int, str], list[float]] = {}
     for each in history.measured:
-        start_s, _ = _key(history, each.at_s, None)
-        found.setdefault((start_s, each.version, each.metric), []).append(each.value)
+        key = (_start(history, each.at_s), each.version, each.metric)
+        found.setdefault(key, []).append(each.value)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 
