@@ -34,6 +34,8 @@ Via = Literal["split", "header", "member", "pin"]
 """Who chose a request's version: chance, a routed header or cookie, the list of exposed users, or a tester."""
 
 ENV_HOME: Final = "TAXIWAY_HOME"
+ENV_RUNTIME: Final = "TAXIWAY_RUNTIME"
+ENV_ROUTER: Final = "TAXIWAY_ROUTER"
 ENV_DATABASE_URL: Final = "TAXIWAY_DATABASE_URL"
 ENV_TOKEN_FILE: Final = "TAXIWAY_TOKEN_FILE"
 ENV_CONTROLLER_HOST: Final = "TAXIWAY_CONTROLLER_HOST"

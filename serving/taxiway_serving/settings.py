@@ -24,6 +24,8 @@ _SYSTEM: Final = (
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _INHERITED: Final = frozenset((*_SYSTEM, *_CERTIFICATES))
 
+RUNTIMES: Final = ("process", "docker", "swarm")
+ROUTERS: Final = ("files", "ads")
 MOST_ROLLOUTS: Final = 1000
 ROLLBACK_WINDOW: Final = 3
 
@@ -34,6 +36,9 @@ class ServingSettings:
 
     Attributes:
         home: Folder of everything that Taxiway keeps (TAXIWAY_HOME, default ~/.taxiway).
+        runtime: Where variants run (TAXIWAY_RUNTIME, default process; or docker, swarm).
+        router: How Envoy is told its configuration (TAXIWAY_ROUTER): by files, for the Envoy of this host, which is the
+            default, or by ads, which a fleet of them asks the controller for.
         database_url: SQLAlchemy address of the controller's store (TAXIWAY_DATABASE_URL, default SQLite in home).
         token_file: File, mode 0600, with the token that operators present (TAXIWAY_TOKEN_FILE, default home/token).
             Those of viewers and reporters lie beside it: `token.viewer`, `token.reporter`.
@@ -57,6 +62,8 @@ class ServingSettings:
     """
 
     home: Path
+    runtime: str = "process"
+    router: str = "files"
     database_url: str
     token_file: Path
     host: str = "127.0.0.1"
@@ -111,6 +118,8 @@ class ServingSettings:
         home = Path(env.get(names.ENV_HOME) or Path.home() / ".taxiway").expanduser().absolute()
         settings = cls(
             home=home,
+            runtime=_choice(env, names.ENV_RUNTIME, RUNTIMES, faults),
+            router=_choice(env, names.ENV_ROUTER, ROUTERS, faults),
             database_url=env.get(names.ENV_DATABASE_URL) or _sqlite(home),
             token_file=Path(env.get(names.ENV_TOKEN_FILE) or home / "token").expanduser().absolute(),
             host=env.get(names.ENV_CONTROLLER_HOST) or "127.0.0.1",
@@ -172,6 +181,14 @@ def inherited_environment(environ: Mapping[str, str] | None = None) -> dict[str,
 
 def _sqlite(home: Path) -> str:
     return f"sqlite:///{home / 'controller.db'}"
+
+
+def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], faults: list[str]) -> str:
+    text = env.get(name) or choices[0]
+    if text not in choices:
+        faults.append(f"{name} must be one of {', '.join(choices)}, got {text!r}")
+        return choices[0]
+    return text
 
 
 def _port(env: Mapping[str, str], name: str, default: int, faults: list[str]) -> int:

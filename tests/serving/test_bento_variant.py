@@ -134,6 +134,7 @@ def test_bento_is_adopted_started_again_and_ended_whole(
 def test_bento_that_cannot_load_its_model_says_why_and_is_ended_whole(
     folder: Path, spec: VariantSpec, until: Until
 ) -> None:
+    assert spec.model_dir
     (spec.model_dir / "weight.txt").unlink()
     runtime = ProcessRuntime(folder)
     runtime.ensure(spec)

@@ -44,7 +44,7 @@ from taxiway_serving.ledger.store import Store
 from taxiway_serving.ledger.timeline import SqlTimeline
 from taxiway_serving.names import VariantId, check_handle
 from taxiway_serving.rollout.spec import spec_from_json
-from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
+from taxiway_serving.runtimes.runtime import Runtime, Server, VariantSpec
 
 STATUS_OF = {
     InvalidSpecError: 422,
@@ -62,9 +62,16 @@ class VariantBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     model: str
-    bento_dir: Path
-    python: Path
-    model_dir: Path
+    bento_dir: Path | None = None
+    python: Path | None = None
+    model_dir: Path | None = None
+    image: str = ""
+    url: str = ""
+    server: Server = "bento"
+    replicas: int = 1
+    most_replicas: int | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
     environment: dict[str, str] = {}
     ready_deadline_s: float = 60.0
     max_rps: float | None = None

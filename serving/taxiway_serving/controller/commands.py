@@ -107,6 +107,7 @@ class Commands:
                     wanted,
                     host=known.host,
                     port=known.port,
+                    replicas=known.replicas,
                     retire_at_s=stays_s,
                     ready_at_s=known.ready_at_s,
                     failed_at_s=known.failed_at_s,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from taxiway_serving import routing, runtimes
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.outbox import telling
@@ -24,9 +25,7 @@ from taxiway_serving.evidence.queries import Queries, Sources
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.ledger.timeline import SqlTimeline
-from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.rotation import LogRotation
-from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.shadow.comparator import Comparator, comparing
 
@@ -52,13 +51,13 @@ def main() -> None:
 def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sensing]:
     """Return the controller's parts over the real runtime, router, evidence and store; the caller closes the senses."""
     store = SqlStore(settings.database_url, keeps_deliveries=bool(settings.webhook_url))
-    runtime = ProcessRuntime(settings.home)
+    runtime = runtimes.chosen(settings)
     shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
     sensing = sense(settings, shadowing)
     reconciler = Reconciler(
         store=store,
         runtime=runtime,
-        router=EnvoyRouter(settings),
+        router=routing.chosen(settings),
         source=AttemptLog(settings.attempt_log),
         clock=time.time,
         senses=sensing,

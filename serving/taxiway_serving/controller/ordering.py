@@ -81,7 +81,7 @@ def located(variant: Variant, states: States) -> Variant:
     seen = states.get(VariantId(handle=variant.handle, version=variant.version))
     if seen is None or not seen.port:
         return variant
-    return replace(variant, host=seen.host, port=seen.port)
+    return replace(variant, host=seen.host, port=seen.port, replicas=seen.replicas)
 
 
 def is_older(seen: VariantState, wanted: Variant) -> bool:
@@ -185,6 +185,7 @@ def _backend(variant: Variant, states: States) -> Backend:
         version=variant.version,
         host=variant.host,
         port=variant.port,
+        replicas=variant.replicas,
         model=str(variant.spec["model"]),
         ready=seen is not None and seen.phase == "ready",
     )

@@ -286,12 +286,14 @@ def _variant_json(variant: Variant) -> str:
         "asked_at_s",
         "ready_at_s",
         "failed_at_s",
+        "replicas",
     )
     return json.dumps({**{name: getattr(variant, name) for name in names}, "spec": dict(variant.spec)})
 
 
 def _variant(data: Mapping[str, Any]) -> Variant:
-    return Variant(**{**data, "wish": Wish(data["wish"])})
+    replicas = tuple((host, port) for host, port in data.get("replicas", ()))
+    return Variant(**{**data, "wish": Wish(data["wish"]), "replicas": replicas})
 
 
 def _rollout_row(rollout: Rollout) -> dict[str, Any]:

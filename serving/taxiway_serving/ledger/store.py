@@ -54,6 +54,7 @@ class Variant:
         retire_at_s: When it may go, once it has no traffic; None keeps it.
         host: Address where it was last seen, so that the table stays whole while the variant restarts.
         port: Port of that address, 0 before it was seen.
+        replicas: Host and port of its further replicas, as they were last seen.
         asked_at_s: When it was asked to run: a failure that is older is not of this asking.
         ready_at_s: When it was first seen ready since then; None before that.
         failed_at_s: When it was seen to have failed, which is told once; None while it has not.
@@ -69,6 +70,7 @@ class Variant:
     asked_at_s: float = 0.0
     ready_at_s: float | None = None
     failed_at_s: float | None = None
+    replicas: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

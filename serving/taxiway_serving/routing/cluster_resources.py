@@ -3,6 +3,7 @@
 Pure. Which of them a table needs is decided in `resources.py`.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from taxiway_serving.names import READY_PATH, VariantId, cluster_name
@@ -38,7 +39,7 @@ def variant_cluster(handle: str, backend: Backend) -> Json:
     """Return the cluster of one variant."""
     metadata = {"filter_metadata": {METADATA: {"version": str(backend.version), "model": backend.model}}}
     return {
-        **_static(name_of(handle, backend.version), backend.host, backend.port, metadata),
+        **_static(name_of(handle, backend.version), backend.addresses, metadata),
         # Envoy hands what it learns of a host to its workers up to this much later. Traffic that moves meanwhile would
         # be answered by stable, and held against the version.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
@@ -71,21 +72,21 @@ def mirror_cluster(mirror: Mirror) -> Json:
         "max_requests": _MIRRORED_AT_ONCE,
     }
     return {
-        **_static(mirror_name(mirror), mirror.host, mirror.port, {}),
+        **_static(mirror_name(mirror), ((mirror.host, mirror.port),), {}),
         "circuit_breakers": {"thresholds": [limits]},
         "typed_extension_protocol_options": _http_options(),
     }
 
 
-def _static(name: str, host: str, port: int, metadata: Json) -> Json:
-    address = {"socket_address": {"address": host, "port_value": port}}
-    endpoint = {"endpoint": {"address": address}, "metadata": metadata}
+def _static(name: str, addresses: Iterable[tuple[str, int]], metadata: Json) -> Json:
+    sockets = ({"socket_address": {"address": host, "port_value": port}} for host, port in addresses)
+    endpoints = [{"endpoint": {"address": socket}, "metadata": metadata} for socket in sockets]
     return {
         "@type": TYPE + "envoy.config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
         "connect_timeout": "0.5s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
 
 

@@ -22,6 +22,7 @@ class Backend:
         version: The model version.
         host: Address that it listens on.
         port: Port that it listens on, 1 to 65535.
+        replicas: Host and port of its further replicas; requests go to all of them alike.
         model: Label for the x-taxiway-model header.
         ready: Whether a tester may reach it by pinning. One that is not ready still has a cluster, so that it can warm.
     """
@@ -31,12 +32,22 @@ class Backend:
     port: int
     model: str
     ready: bool = True
+    replicas: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_version(self.version)
-        if not self.host or not 1 <= self.port <= 65535:
-            fault = f"needs an address, got {self.host!r}:{self.port!r}"
-            raise InvalidSpecError((fault,), f"backend {self.version}")
+        faults = tuple(
+            f"needs an address, got {host!r}:{port!r}"
+            for host, port in self.addresses
+            if not host or not 1 <= port <= 65535
+        )
+        if faults:
+            raise InvalidSpecError(faults, f"backend {self.version}")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of every replica."""
+        return ((self.host, self.port), *self.replicas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

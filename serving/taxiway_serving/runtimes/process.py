@@ -52,7 +52,8 @@ def environment(spec: VariantSpec, folder: Folder, parent: Mapping[str, str]) ->
         parent: What it inherits; no secrets.
     """
     inherited = dict(parent)
-    inherited["PATH"] = os.pathsep.join((str(spec.python.parent), parent.get("PATH", os.defpath)))
+    programs = [str(spec.python.parent)] if spec.python else []
+    inherited["PATH"] = os.pathsep.join((*programs, parent.get("PATH", os.defpath)))
     # Small models on shared cores: more threads than cores make every call slower.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {
@@ -248,7 +249,13 @@ def _next(record: Record) -> Record:
 
 def _check_files(spec: VariantSpec) -> None:
     needed = {"bento_dir": spec.bento_dir, "python": spec.python, "model_dir": spec.model_dir}
-    faults = tuple(f"{name} does not exist: {path}" for name, path in needed.items() if not path.exists())
+    faults = tuple(
+        f"{name} is missing: a process of this host needs it"
+        if path is None
+        else f"{name} does not exist: {path}"
+        for name, path in needed.items()
+        if path is None or not path.exists()
+    )
     if faults:
         raise InvalidSpecError(faults, f"variant {spec.variant}")
 

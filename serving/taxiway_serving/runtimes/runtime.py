@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, get_args
+from urllib.parse import urlsplit
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
@@ -14,13 +15,28 @@ from taxiway_serving.names import VariantId
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
 MOST_RPS = 1e6
-_NOT_RUN = ("ready_deadline_s", "max_rps", "contract", "lineage", "forbid", "forbid_reason")
+MOST_REPLICAS = 100
+LEAST_MEMORY_BYTES = 16 * 2**20
+_NOT_RUN = (
+    "ready_deadline_s",
+    "max_rps",
+    "contract",
+    "lineage",
+    "forbid",
+    "forbid_reason",
+    "replicas",
+    "most_replicas",
+)
+Server = Literal["bento", "mlflow"]
 Phase = Literal["starting", "ready", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantSpec:
-    """Everything that is needed to run one model version.
+    """Everything that is needed to run one model version, or to find one that runs elsewhere.
+
+    A process needs `python`, `model_dir` and, for a Bento, `bento_dir`; a container needs `image` and `model_dir`; what
+    has a `url` needs nothing, since it is not run here. A runtime says which it takes.
 
     Attributes:
         handle: The handle.
@@ -29,6 +45,13 @@ class VariantSpec:
         bento_dir: Folder of the built Bento. Read-only to the variant.
         python: Interpreter of the environment that the Bento was locked for.
         model_dir: Folder of the model version's files, which the service finds as TAXIWAY_MODEL_DIR.
+        image: Container image of the inference code; it holds no model.
+        url: Address of a server that somebody else runs, as `http://HOST:PORT`; it is routed to and never started.
+        server: What answers: the team's Bento, or MLflow's own scoring server over the model's files.
+        replicas: How many run alike, from 1, or the fewest of them where there is `most_replicas`.
+        most_replicas: How many may run where load asks for more; None keeps `replicas`.
+        cpus: Processor cores that each replica may use; None is no limit.
+        memory_bytes: Memory that each replica may use; None is no limit.
         environment: Extra variables for the service. No secrets: it is stored and shown.
         ready_deadline_s: Seconds that a start may take before the variant counts as failed.
         max_rps: Requests per second that the gateway lets through to the handle; None is no limit.
@@ -42,9 +65,16 @@ class VariantSpec:
     handle: str
     version: int
     model: str
-    bento_dir: Path
-    python: Path
-    model_dir: Path
+    bento_dir: Path | None = None
+    python: Path | None = None
+    model_dir: Path | None = None
+    image: str = ""
+    url: str = ""
+    server: Server = "bento"
+    replicas: int = 1
+    most_replicas: int | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_deadline_s: float = 60.0
     max_rps: float | None = None
@@ -65,9 +95,10 @@ class VariantSpec:
         return VariantId(handle=self.handle, version=self.version, copy=self.copy)
 
     def digest(self) -> str:
-        """Return the content hash of what the process runs: part of its identity.
+        """Return the content hash of what a replica runs: part of its identity.
 
-        Deadline, rate, contract, lineage and what is forbidden are left out: changing them needs no new process.
+        Deadline, rate, contract, lineage, what is forbidden and how many run are left out: changing them needs no new
+        process.
         """
         content = {key: value for key, value in self.to_json().items() if key not in _NOT_RUN}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -78,16 +109,13 @@ class VariantSpec:
             "handle": self.handle,
             "version": self.version,
             "model": self.model,
-            "bento_dir": str(self.bento_dir),
-            "python": str(self.python),
-            "model_dir": str(self.model_dir),
             "environment": dict(sorted(self.environment.items())),
             "ready_deadline_s": self.ready_deadline_s,
             "max_rps": self.max_rps,
         }
         # Processes that an earlier Taxiway started are known by the hash of this, and it knew none of these.
-        found |= {"copy": self.copy} if self.copy else {}
-        found |= {"contract": str(self.contract)} if self.contract else {}
+        found |= {name: str(path) for name in _PATHS if (path := getattr(self, name)) is not None}
+        found |= {name: value for name in _SELDOM if (value := getattr(self, name)) != _DEFAULTS[name]}
         found |= {"forbid": list(self.forbid), "forbid_reason": self.forbid_reason} if self.forbid else {}
         return found | ({"lineage": dict(sorted(self.lineage.items()))} if self.lineage else {})
 
@@ -99,8 +127,7 @@ class VariantSpec:
             InvalidSpecError: If a key is missing or unknown, or a value is out of its range.
         """
         try:
-            paths = {key: Path(value[key]) for key in ("bento_dir", "python", "model_dir")}
-            paths |= {"contract": Path(value["contract"])} if value.get("contract") else {}
+            paths = {key: Path(value[key]) for key in _PATHS if value.get(key)}
             return cls(**{**value, **paths, "forbid": tuple(value.get("forbid", ()))})
         except (KeyError, TypeError) as exc:
             raise InvalidSpecError((f"not a specification: {exc}",), "variant") from exc
@@ -119,6 +146,7 @@ class VariantState:
         since_s: When this phase began, in seconds since the epoch.
         restarts: How often it was started again since it was asked for.
         reason: Why, in words; "" if there is nothing to say.
+        replicas: Host and port of its further replicas that take requests, beside `host` and `port`.
     """
 
     phase: Phase
@@ -128,6 +156,7 @@ class VariantState:
     since_s: float = 0.0
     restarts: int = 0
     reason: str = ""
+    replicas: tuple[tuple[str, int], ...] = ()
 
 
 class Runtime(Protocol):
@@ -175,15 +204,21 @@ class Runtime(Protocol):
         ...
 
 
+_PATHS = ("bento_dir", "python", "model_dir", "contract")
+_SELDOM = ("image", "url", "server", "replicas", "most_replicas", "cpus", "memory_bytes", "copy")
+_DEFAULTS = {each.name: each.default for each in fields(VariantSpec)}
+
+
 def _faults(spec: VariantSpec) -> tuple[str, ...]:
     VariantId(handle=spec.handle, version=spec.version, copy=spec.copy)
     faults: list[str] = []
     if not spec.model or any(not c.isprintable() or c in '"%' for c in spec.model):
         faults.append(f"model must be printable text without quotes or per cent signs, got {spec.model!r}")
-    paths = {"bento_dir": spec.bento_dir, "python": spec.python, "model_dir": spec.model_dir}
+    paths = {name: path for name in _PATHS if (path := getattr(spec, name)) is not None}
     faults += [
         f"{k} must be an absolute path, got {str(p)!r}" for k, p in paths.items() if not p.is_absolute()
     ]
+    faults += _what_runs(spec)
     for name, table in (("environment", spec.environment), ("lineage", spec.lineage)):
         texts: list[object] = [*table, *table.values()]
         if not all(isinstance(text, str) for text in texts):
@@ -195,3 +230,43 @@ def _faults(spec: VariantSpec) -> tuple[str, ...]:
     if spec.max_rps is not None and not 0 < spec.max_rps <= MOST_RPS:
         faults.append(f"max_rps must be above 0 and at most {MOST_RPS:g}, or null, got {spec.max_rps!r}")
     return tuple(faults)
+
+
+def _what_runs(spec: VariantSpec) -> list[str]:
+    """Return what is wrong with what runs, how many of it, and how much it may use."""
+    faults: list[str] = []
+    if spec.url:
+        faults += _url_faults(spec)
+    elif spec.model_dir is None:
+        faults.append("model_dir is missing; only what has a url needs none")
+    elif not spec.image and spec.python is None:
+        faults.append("python or image is missing: the interpreter of a process, or the image of a container")
+    if spec.server not in get_args(Server):
+        faults.append(f"server must be one of {', '.join(get_args(Server))}, got {spec.server!r}")
+    if not 1 <= spec.replicas <= MOST_REPLICAS:
+        faults.append(f"replicas must be from 1 to {MOST_REPLICAS}, got {spec.replicas!r}")
+    if spec.most_replicas is not None and not spec.replicas <= spec.most_replicas <= MOST_REPLICAS:
+        limits = f"from replicas, {spec.replicas}, to {MOST_REPLICAS}"
+        faults.append(f"most_replicas must be {limits}, or null, got {spec.most_replicas!r}")
+    if spec.cpus is not None and not spec.cpus > 0:
+        faults.append(f"cpus must be above 0, or null, got {spec.cpus!r}")
+    if spec.memory_bytes is not None and spec.memory_bytes < LEAST_MEMORY_BYTES:
+        faults.append(
+            f"memory_bytes must be {LEAST_MEMORY_BYTES} or more, or null, got {spec.memory_bytes!r}"
+        )
+    return faults
+
+
+def _url_faults(spec: VariantSpec) -> list[str]:
+    try:
+        parts = urlsplit(spec.url)
+        is_address = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        is_address = False
+    # What stands before an @ is a password, and specifications are shown.
+    if not is_address or "@" in spec.url or parts.path not in ("", "/") or parts.query or parts.fragment:
+        return ["url must be http://HOST:PORT without path or password"]
+    run_here = [name for name in ("bento_dir", "python", "image") if getattr(spec, name)]
+    return (
+        [f"url goes with none of {', '.join(run_here)}: what has a url is not run here"] if run_here else []
+    )
