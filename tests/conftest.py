@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[1]
 SCRATCH = Path(tempfile.mkdtemp(prefix="taxiway-tests-"))
 PACKAGE_CACHE = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
 
+BY_FILE = ("datasets", "delivery", "serving")
+"""Areas whose files share no servers."""
+LONGEST = ("trial", "dags", "path", "swarm", "containers", "page")
+"""Areas that take minutes, in the order in which they had better begin."""
+
 FOREIGN_PREFIXES = (
     "AIRFLOW",
     "TAXIWAY_",
@@ -61,8 +66,28 @@ def _isolate_process() -> None:
 
 
 _isolate_process()
+pytest_plugins = ["tests.projects"]
 hypothesis_settings.register_profile("taxiway", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("taxiway")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `make test` hand whole areas to its workers: an area's servers are started once, the longest areas first."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+    items.sort(key=lambda item: _place_of(item.path))
+
+
+def _group_of(path: Path) -> str:
+    """Return the area of a test file; what tests no servers that others use as well goes by itself."""
+    area = path.relative_to(ROOT / "tests").parts[0]
+    return f"{area}/{path.stem}" if area in BY_FILE else area
+
+
+def _place_of(path: Path) -> int:
+    area = path.relative_to(ROOT / "tests").parts[0]
+    return LONGEST.index(area) if area in LONGEST else len(LONGEST)
 
 
 def pytest_unconfigure() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a real Docker engine, on top of the library's: its MLflow server, projects and datasets.
+"""Fixtures of the tests with a real Docker engine, beside those of `tests/projects.py`: MLflow, projects and datasets.
 
 The engine is the one of DOCKER_HOST or of Docker's own socket. Where none answers the tests are skipped; with
 TAXIWAY_TESTS_NEED_DOCKER=1, as in CI, they fail.
@@ -23,33 +23,6 @@ from taxiway.runners import DockerRunner, Inputs, Job
 from taxiway.runners import containers as runner_of
 from taxiway.settings import Containers, Settings
 from tests.containers import base_image
-from tests.library.conftest import (
-    commit,
-    dataset,
-    handle,
-    handled,
-    live,
-    mlflow_folder,
-    mlflow_uri,
-    numbers,
-    project,
-    shared,
-    until,
-)
-
-__all__ = [
-    "commit",
-    "dataset",
-    "handle",
-    "handled",
-    "live",
-    "mlflow_folder",
-    "mlflow_uri",
-    "numbers",
-    "project",
-    "shared",
-    "until",
-]
 
 BASE_IMAGE = f"taxiway-tests/python-{base_image.RECIPE}:{{python}}"
 URL = os.environ.get("DOCKER_HOST") or Containers().url

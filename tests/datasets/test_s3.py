@@ -16,7 +16,7 @@ from taxiway.errors import ToolFailedError
 from taxiway.settings import Settings
 from taxiway.tools import remove
 from tests.datasets.conftest import contents, settings_in, write
-from tests.library.conftest import free_port
+from tests.projects import free_port
 
 pytest.importorskip("dvc_s3", reason="the extra `s3` is not installed")
 pytest.importorskip("moto")

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of lineage: those of the library's tests, and a controller on a real socket."""
+"""Fixtures of the tests of lineage: beside those of `tests/projects.py`, a controller on a real socket."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -11,33 +11,9 @@ from taxiway.datasets import DatasetVersion
 from taxiway.packaging import package
 from taxiway.registry import packages
 from taxiway.settings import Settings
-from tests.library.conftest import (
-    commit,
-    commit_all,
-    handle,
-    handled,
-    live,
-    mlflow_folder,
-    mlflow_uri,
-    numbers,
-    settings,
-    shared,
-    write_project,
-)
+from tests.projects import commit_all, write_project
 from tests.serving.plane import Plane
 from tests.serving.test_feedback_api import TOKENS, Served
-
-__all__ = [
-    "commit",
-    "handle",
-    "handled",
-    "live",
-    "mlflow_folder",
-    "mlflow_uri",
-    "numbers",
-    "settings",
-    "shared",
-]
 
 Registers = Callable[..., Path]
 

@@ -18,7 +18,7 @@ from taxiway.settings import Settings
 from taxiway.tools import remove
 from taxiway.trace import Trace
 from taxiway.training import train
-from tests.library.conftest import TRAIN
+from tests.projects import TRAIN
 
 pytestmark = pytest.mark.slow
 Registers = Callable[..., Path]

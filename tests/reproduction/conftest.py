@@ -1,4 +1,4 @@
-"""Fixtures of the tests of reproduction: those of the library's tests, and a registered project."""
+"""Fixtures of the tests of reproduction: beside those of `tests/projects.py`, a registered project."""
 
 from pathlib import Path
 
@@ -7,29 +7,6 @@ import pytest
 from taxiway.packaging import package
 from taxiway.registry import packages
 from taxiway.settings import Settings
-from tests.library.conftest import (
-    commit,
-    dataset,
-    handle,
-    handled,
-    live,
-    mlflow_folder,
-    mlflow_uri,
-    numbers,
-    shared,
-)
-
-__all__ = [
-    "commit",
-    "dataset",
-    "handle",
-    "handled",
-    "live",
-    "mlflow_folder",
-    "mlflow_uri",
-    "numbers",
-    "shared",
-]
 
 
 @pytest.fixture

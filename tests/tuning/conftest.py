@@ -1,4 +1,4 @@
-"""Fixtures of the tests of tuning: those of the library's tests, and a project that is made to be searched."""
+"""Fixtures of the tests of tuning: beside those of `tests/projects.py`, a project that is made to be searched."""
 
 from pathlib import Path
 
@@ -7,20 +7,7 @@ import pytest
 from taxiway.packaging import package
 from taxiway.registry import packages
 from taxiway.settings import Settings
-from tests.library.conftest import (
-    commit_all,
-    dataset,
-    handle,
-    live,
-    mlflow_folder,
-    mlflow_uri,
-    numbers,
-    shared,
-    until,
-    write_project,
-)
-
-__all__ = ["dataset", "handle", "live", "mlflow_folder", "mlflow_uri", "numbers", "shared", "until"]
+from tests.projects import commit_all, write_project
 
 # `curse` names a file: while it is there a trial does badly, step by step, and does not end by itself; `hold` one that
 # makes it wait; `fall` one that makes it fail, once. Metrics go to MLflow as any program could send them.

@@ -1,4 +1,4 @@
-"""Fixtures of the library's tests: tiny model projects, one MLflow server for the session, settings for each test."""
+"""Fixtures of whatever works on model projects: tiny ones, one MLflow server a session, settings for each test."""
 
 import hashlib
 import os
