@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from taxiway.errors import ToolFailedError
 from taxiway.settings import child_environment, tool_environment
 
 OUTPUT_LIMIT, COMMAND_LIMIT = 4_000, 300
+MOST_SETTLED = 64
+"""Files beyond which one call for the whole machine costs less than one for each."""
 # A password may hold `@` and `/`: after a colon, all up to the last `@` counts as one.
 _CREDENTIALS = re.compile(r"""(?<=://)(?:[^\s/@:]*:[^\s'"]*|[^\s/]*)@""")
 _DRAFT = re.compile(r"^\..+\.[0-9a-f]{8}$")
@@ -206,6 +208,23 @@ def protect(folder: Path) -> None:
             os.chmod(Path(parent) / name, 0o444)
         if Path(parent) != folder:
             os.chmod(parent, 0o555)  # noqa: S103 - readable by every component, writable by none
+
+
+def settle(paths: Collection[Path | str]) -> None:
+    """Have files on disk before anything is said of them: a power cut must not leave a name without its bytes.
+
+    Args:
+        paths: Files that were written; their folders are settled too.
+    """
+    if len(paths) > MOST_SETTLED:
+        os.sync()
+        return
+    for path in (*paths, *{Path(path).parent for path in paths}):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -1,11 +1,14 @@
 """Runs a handle's registered transform: raw data, or none, to a folder of training data.
 
-The result is kept by the recipe that made it, so that the same transform of the same data runs once on a host. It
-becomes a dataset version when somebody takes a snapshot of it.
+The result is kept by the recipe that made it, so that the same transform of the same data runs once on a host. One that
+brings its own data runs for each task, since nobody else can know whether they are the same. A result becomes a dataset
+version when somebody takes a snapshot of it.
 """
 
 import dataclasses
 import json
+import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,9 @@ from taxiway.provenance import Provenance
 from taxiway.registry import packages
 from taxiway.runners import Inputs, Job, Runner, on_this_host
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, write_atomically
+from taxiway.tools import digest, exclusive, remove, write_atomically
 
+KEPT_S = 14 * 86_400.0
 FACTS = "result.json"
 """What is kept beside a result: its origin, and who asked for it."""
 
@@ -65,14 +69,14 @@ def transform(
     runner: Runner | None = None,
     log: Callable[[str], None] = print,
 ) -> TransformResult:
-    """Run the transform, or return what it left before.
+    """Run the transform, or return what it left before: of the same raw data, or for the same task.
 
     Args:
         handle: Whose registered transform package.
         settings: Where everything is.
         params: Over the package's defaults.
         raw: The raw data, seen as `TAXIWAY_DATA_DIR`; None for a transform that brings its own.
-        provenance: Who asked; kept beside the result.
+        provenance: Who asked; kept beside the result. A retry of a task finds what the try before it left.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
 
@@ -84,8 +88,9 @@ def transform(
     """
     code = packages.lookup(handle, "transform", settings)
     merged = dict(code.manifest["params"]) | dict(params or {})
-    key = digest([code.digest, raw.hash if raw else None, merged])
+    key = digest([code.digest, raw.hash if raw else _occasion(provenance), merged])
     folder = settings.home / "transforms" / key[:32]
+    _sweep(folder.parent)
     with exclusive(folder.with_suffix(".lock")):
         origin = origin_of(folder / "output")
         if origin is not None and origin.output == Listing.of(files_in(folder / "output")).hash:
@@ -95,10 +100,26 @@ def transform(
             (runner or on_this_host(settings)).run(job, log)
             _check(job.output_dir)
             origin = _origin(job, raw)
-            said = {"key": key, "code": code.digest, "origin": origin.to_json(), **who.tags(provenance)}
+            said: dict[str, Any] = {"key": key, "code": code.digest, "raw": raw.tag if raw else None}
+            said |= {"origin": origin.to_json(), **who.tags(provenance)}
             write_atomically(folder / FACTS, json.dumps(said, indent=2))
     files = len(source.listing(folder / "output"))
     return TransformResult(path=folder / "output", key=key, files=files, origin=origin)
+
+
+def _occasion(provenance: Provenance | None) -> dict[str, str]:
+    """Return what names a run that brings its own data: its task, whatever the try, or nothing that comes again."""
+    return dict(who.identity(provenance)) or {"call": secrets.token_hex(16)}
+
+
+def _sweep(results: Path) -> None:
+    """Remove old results of transforms that brought their own data: no other task will ask for them."""
+    for facts in results.glob(f"*/{FACTS}"):
+        if facts.stat().st_mtime > time.time() - KEPT_S:
+            continue
+        with exclusive(facts.parent.with_suffix(".lock")):
+            if facts.exists() and json.loads(facts.read_text(encoding="utf-8")).get("raw", "") is None:
+                remove(facts.parent)
 
 
 def origin_of(path: Path) -> Origin | None:

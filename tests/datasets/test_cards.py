@@ -1,6 +1,7 @@
 """What was said of a version stays on record, is inherited, and may stand in the way of promotion."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,86 @@ def test_policy_of_the_origin_applies_at_once(data: Path, clone: Clone, tmp_path
         ).stdout
         == b""
     )
+
+
+@pytest.mark.parametrize("rule", ["licence:CC-BY-NC-4.0", "Licence: cc-by-nc-4.0", "purpose:Research"])
+def test_rule_and_card_may_be_spelt_in_either_case(rule: str, data: Path, settings: Settings) -> None:
+    made = snapshot(data, "digits", settings, card={"licence": "CC-BY-NC-4.0", "purpose": "Research"})
+    forbid(settings, rule)
+    assert len(promotion_faults(made, settings)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[promotion]\nforbiden = ["licence:mit"]\n',
+        '[promotions]\nforbidden = ["licence:mit"]\n',
+        '[promotion]\nforbidden = ["personal_data:yes"]\n',
+    ],
+)
+def test_policy_with_a_slip_of_the_pen_forbids(text: str, data: Path, settings: Settings) -> None:
+    made = snapshot(data, "digits", settings)
+    forbid(settings, text=text)
+    assert len(promotion_faults(made, settings)) == 1
+
+
+def test_append_cannot_launder_what_it_adds_to(data: Path, settings: Settings, tmp_path: Path) -> None:
+    """What is said with an append is said of the files that it adds; the whole is freed by `describe` alone."""
+    base = snapshot(data, "digits", settings, card={"licence": "cc-by-nc-4.0", "personal_data": "personal"})
+    forbid(settings, "licence:cc-by-nc-4.0", "personal_data")
+    card = {"licence": "cc0-1.0", "personal_data": "none"}
+    more = append(write(tmp_path / "more", {"x.txt": "x"}), "digits", settings, card=card)
+    assert values(more, "licence", settings) == [("cc0-1.0", more.tag), ("cc-by-nc-4.0", base.tag)]
+    assert len(promotion_faults(more, settings)) == 2
+    describe(more, settings, by="Bo", why="its owner agreed", licence="cc0-1.0", personal_data="none")
+    assert promotion_faults(more, settings) == ()
+
+
+def test_equal_bytes_are_judged_under_every_name(data: Path, settings: Settings) -> None:
+    snapshot(data, "theirs", settings, card={"licence": "cc-by-nc-4.0"})
+    ours = snapshot(data, "ours", settings, card={"licence": "mit"})
+    forbid(settings, "licence:cc-by-nc-4.0")
+    (fault,) = promotion_faults(ours, settings)
+    assert "theirs@v1" in fault
+
+
+def test_bytes_that_were_there_learn_what_they_were_made_of(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    raw = snapshot(
+        write(tmp_path / "raw", {"r.csv": "name\nAnn\n"}), "raw", settings, card={"personal_data": "personal"}
+    )
+    made = snapshot(data, "digits", settings)
+    origin = Origin(kind="transform", parents={raw.tag: raw.hash})
+    for _ in range(2):
+        assert snapshot(data, "digits", settings, origin=origin) == made
+    assert values(made, "personal_data", settings) == [("personal", raw.tag)]
+    assert (facts(made, settings).origins, len(facts(made, settings).records)) == ((origin,), 1)
+
+
+SECRET = "Carl Secret"
+
+
+def _next_snapshot(settings: Settings, folder: Path, _: DatasetVersion) -> DatasetVersion:
+    return snapshot(write(folder, {"p.csv": f"name\n{SECRET}\nEve\n"}), "people", settings)
+
+
+def _appended(settings: Settings, folder: Path, _: DatasetVersion) -> DatasetVersion:
+    return append(write(folder, {"q.csv": f"name\n{SECRET}\nEve\n"}), "people", settings)
+
+
+def _transformed(settings: Settings, folder: Path, people: DatasetVersion) -> DatasetVersion:
+    origin = Origin(kind="transform", parents={people.tag: people.hash})
+    return snapshot(write(folder, {"t.csv": f"name\n{SECRET}\nEve\n"}), "table", settings, origin=origin)
+
+
+@pytest.mark.parametrize("make", [_next_snapshot, _appended, _transformed])
+def test_values_of_people_stay_out_of_git_whoever_said_so(
+    make: Callable[[Settings, Path, DatasetVersion], DatasetVersion], settings: Settings, tmp_path: Path
+) -> None:
+    first = write(tmp_path / "first", {"p.csv": "name\nBo\nAnn\n"})
+    people = snapshot(first, "people", settings, card={"personal_data": "personal"})
+    made = make(settings, tmp_path / "later", people)
+    text = repository.git(settings.data_repository, "show", made.commit)
+    assert SECRET not in text
+    assert facts(made, settings).profile["tables"]

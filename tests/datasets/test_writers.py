@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.datasets import DatasetVersion, describe, facts, fetch, get, history, repository, snapshot
+from taxiway.datasets import (
+    DatasetVersion,
+    append,
+    describe,
+    facts,
+    fetch,
+    get,
+    history,
+    repository,
+    snapshot,
+)
 from taxiway.errors import ToolFailedError
 from taxiway.settings import Settings
 from tests.datasets.conftest import Clone, contents, log_of, settings_in, write
@@ -186,3 +196,18 @@ def test_branch_that_a_killed_git_left_half_moved_is_finished(settings: Settings
     again = snapshot(data, "digits", settings)
     assert (again.version, again.hash) == (2, second.hash)
     assert is_clean(settings)
+
+
+def test_appends_at_once_add_up(data: Path, clone: Clone, tmp_path: Path) -> None:
+    """Each adds to the one before it, whichever host it comes from: the newest version holds what all of them added."""
+    hosts = [clone(name) for name in ("one", "two", "three")]
+    snapshot(data, "digits", hosts[0])
+    added = [write(tmp_path / f"new-{number}", {f"new-{number}.txt": str(number)}) for number in range(3)]
+
+    def adding(number: int) -> Callable[[], object]:
+        return lambda: append(added[number], "digits", hosts[number])
+
+    at_once(*(adding(number) for number in range(3)))
+    newest = get("digits", "latest", hosts[0])
+    assert (newest.version, newest.files) == (4, 6)
+    assert contents(fetch(newest, hosts[1])).keys() >= {f"new-{number}.txt" for number in range(3)}

@@ -1,5 +1,8 @@
 """A prepared dataset says of which raw data and by which transform it was made, and its bytes are what that left."""
 
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from taxiway.datasets import facts, snapshot
 from taxiway.errors import DataChangedError
 from taxiway.packaging.package import package
+from taxiway.provenance import Provenance
 from taxiway.registry.packages import register
 from taxiway.settings import Settings
 from taxiway.transform import TransformResult, origin_of, transform
@@ -50,6 +54,37 @@ def test_prepared_version_names_raw_data_and_transform(
         snapshot(made.path, f"sums_{handle}"[:60], live, origin=made.origin)
     again = transform(handle, live, params={"unused": 1}, raw=raw)
     assert (again, (again.path / "sum.txt").read_text()) == (made, "15")
+
+
+CLOCK = """
+import os, pathlib, time
+(pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"]) / "time.txt").write_text(str(time.time_ns()))
+"""
+
+
+def test_transform_that_brings_its_own_data_runs_for_each_task_and_not_for_its_retry(
+    handled: Path, handle: str, live: Settings
+) -> None:
+    (handled / "transform.py").write_text(CLOCK)
+    register(package(str(handled), live, kinds=["transform"]), live)
+    today = Provenance(dag_id="data", run_id="scheduled__1", task_id="transform")
+    first = transform(handle, live, provenance=today)
+    again = transform(handle, live, provenance=replace(today, try_number=2))
+    tomorrow = transform(handle, live, provenance=replace(today, run_id="scheduled__2"))
+    by_hand = [transform(handle, live) for _ in range(2)]
+    assert again == first
+    outputs = {each.origin.output for each in (first, tomorrow, *by_hand)}
+    assert len(outputs) == 4
+
+    long_ago = time.time() - 15 * 86_400
+    os.utime(first.path.parent / "result.json", (long_ago, long_ago))
+    transform(handle, live, provenance=today)
+    assert [each.path.exists() for each in (first, tomorrow)] == [True, True], (
+        "asked for again, it came again"
+    )
+    os.utime(tomorrow.path.parent / "result.json", (long_ago, long_ago))
+    transform(handle, live, provenance=today)
+    assert not tomorrow.path.exists()
 
 
 def test_folder_that_no_transform_left_has_no_origin(tmp_path: Path) -> None:

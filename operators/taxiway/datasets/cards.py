@@ -5,18 +5,29 @@ committed and pushed like a version. Which words stand in the way of promotion i
 """
 
 import getpass
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from taxiway.datasets import repository
-from taxiway.datasets.facts import Card, Facts, Record, facts_file, read_facts, read_records, records_file
+from taxiway.datasets.facts import (
+    Card,
+    Facts,
+    Origin,
+    Record,
+    facts_file,
+    read_facts,
+    read_records,
+    records_file,
+)
 from taxiway.datasets.lookup import get, versions_of
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import DatasetNotFoundError, InvalidSpecError
 from taxiway.provenance import Provenance
 from taxiway.settings import Settings
+
+_AGAIN = "said by a later snapshot of the same bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,26 +83,34 @@ def describe(version: DatasetVersion, settings: Settings, *, by: str, why: str, 
 
 
 def complete(
-    version: DatasetVersion, card: Card, settings: Settings, *, by: str, log: Callable[[str], None]
+    version: DatasetVersion,
+    card: Card,
+    settings: Settings,
+    *,
+    origin: Origin | None,
+    by: str,
+    log: Callable[[str], None],
 ) -> None:
     """Say of a version what nobody said of it yet; what somebody said is left to `describe`."""
-    known = facts(version, settings).card.to_json()
+    said = facts(version, settings)
+    known = said.card.to_json()
     fresh = {name: value for name, value in card.to_json().items() if name not in known}
     for name, value in card.to_json().items():
         if name not in fresh and known[name] != value:
             log(
                 f"{version.tag} keeps its {name} {known[name]!r}, not {value!r}: describe() changes what was said"
             )
-    if fresh:
-        _say(
-            version, Card.from_json(fresh), settings, by=by, why="said by a later snapshot of the same bytes"
-        )
+    made_of = {version.tag, *(tag for each in said.origins for tag in each.parents)}
+    new = origin if origin is not None and origin.parents.keys() - made_of else None
+    if fresh or new is not None:
+        _say(version, Card.from_json(fresh), settings, by=by, why=_AGAIN, origin=new)
 
 
 def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Saying, ...]:
     """Return what holds for a version: its own word, or else those of the versions that it was made of.
 
-    A version of which nobody said anything, nor of what it was made of, follows the version before it.
+    What is said with an append is said of the files that it adds: what holds for the others goes on holding. A version
+    of which nobody said anything, nor of what it was made of, follows the version before it.
 
     Args:
         version: Which version.
@@ -104,6 +123,22 @@ def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Sayi
     return tuple(_sayings(version, key, settings, set()))
 
 
+def foreseen(name: str, card: Card, origin: Origin | None, key: str, settings: Settings) -> tuple[str, ...]:
+    """Return what will hold for a version that is to be made, as `sayings` will have it.
+
+    Raises:
+        InvalidSpecError: As `sayings` does.
+    """
+    own = str(getattr(card, key))
+    if own and not _is_part(origin):
+        return (own,)
+    seen: set[str] = set()
+    found = _inherited(name, (origin,) if origin else (), key, settings, seen)
+    values = [*([own] if own else []), *(each.value for each in found)]
+    newest = versions_of(settings.data_repository, name)[:1]
+    return tuple(values or [each.value for last in newest for each in _sayings(last, key, settings, seen)])
+
+
 def maker(provenance: Provenance | None) -> dict[str, str]:
     """Return who makes a version: an Airflow task instance, whatever its try, or a person."""
     return dict(provenance.identity()) if provenance else {"person": getpass.getuser()}
@@ -114,7 +149,15 @@ def name_of(made_by: Mapping[str, str]) -> str:
     return made_by.get("person") or " ".join(["airflow", *made_by.values()])
 
 
-def _say(version: DatasetVersion, card: Card, settings: Settings, *, by: str, why: str) -> None:
+def _say(
+    version: DatasetVersion,
+    card: Card,
+    settings: Settings,
+    *,
+    by: str,
+    why: str,
+    origin: Origin | None = None,
+) -> None:
     record = Record(
         version=version.version,
         hash=version.hash,
@@ -122,6 +165,7 @@ def _say(version: DatasetVersion, card: Card, settings: Settings, *, by: str, wh
         by=by.strip(),
         why=why.strip(),
         card=card,
+        origin=origin,
     )
     file = records_file(version.name)
 
@@ -137,16 +181,8 @@ def _sayings(version: DatasetVersion, key: str, settings: Settings, seen: set[st
         return []
     seen.add(version.tag)
     known = facts(version, settings)
-    own = str(getattr(known.card, key))
-    if own:
-        later = next((record for record in reversed(known.records) if getattr(record.card, key)), None)
-        return [
-            Saying(value=own, tag=version.tag, by=later.by if later else "", why=later.why if later else "")
-        ]
-    parents = known.origin.parents if known.origin else {}
-    found = [
-        saying for tag in parents for saying in _sayings(_parent(tag, version, settings), key, settings, seen)
-    ]
+    own, holds_whole = _own(version, key, known)
+    found = own if holds_whole else [*own, *_inherited(version.tag, known.origins, key, settings, seen)]
     if found:
         return found
     before = [
@@ -155,9 +191,32 @@ def _sayings(version: DatasetVersion, key: str, settings: Settings, seen: set[st
     return _sayings(before[0], key, settings, seen) if before else []
 
 
-def _parent(tag: str, child: DatasetVersion, settings: Settings) -> DatasetVersion:
+def _own(version: DatasetVersion, key: str, known: Facts) -> tuple[list[Saying], bool]:
+    """Return a version's own word, if it has one, and whether that was said of all that it holds."""
+    value = str(getattr(known.card, key))
+    if not value:
+        return [], False
+    later = next((record for record in reversed(known.records) if getattr(record.card, key)), None)
+    by, why = (later.by, later.why) if later else ("", "")
+    is_described = later is not None and later.why != _AGAIN
+    return [Saying(value=value, tag=version.tag, by=by, why=why)], is_described or not _is_part(known.origin)
+
+
+def _is_part(origin: Origin | None) -> bool:
+    """Return whether the card of what has this origin speaks of a part of its files."""
+    return origin is not None and origin.kind == "append"
+
+
+def _inherited(
+    child: str, origins: Iterable[Origin], key: str, settings: Settings, seen: set[str]
+) -> list[Saying]:
+    tags = (tag for origin in origins for tag in origin.parents)
+    return [saying for tag in tags for saying in _sayings(_parent(tag, child, settings), key, settings, seen)]
+
+
+def _parent(tag: str, child: str, settings: Settings) -> DatasetVersion:
     try:
         return get(tag.partition("@")[0], tag, settings)
     except DatasetNotFoundError as missing:
-        fault = f"{child.tag} was made of {tag}, which is not in this data repository: nobody can say what holds for it"
-        raise InvalidSpecError((fault,), f"origin of {child.tag}") from missing
+        fault = f"{child} was made of {tag}, which is not in this data repository: nobody can say what holds for it"
+        raise InvalidSpecError((fault,), f"origin of {child}") from missing

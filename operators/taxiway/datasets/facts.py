@@ -110,6 +110,7 @@ class Record:
         by: Who.
         why: Their reason.
         card: What was said; what it leaves empty stays as it was.
+        origin: What the same bytes were made of once more, or None.
     """
 
     version: int
@@ -118,11 +119,13 @@ class Record:
     by: str
     why: str
     card: Card
+    origin: Origin | None = None
 
     @property
     def line(self) -> str:
         """The record as one line of JSON."""
-        return json.dumps(asdict(self) | {"card": self.card.to_json()}, sort_keys=True) + "\n"
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(said | {"card": self.card.to_json()}, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,7 @@ class Facts:
     Attributes:
         tag: The version's.
         card: What is said of it now.
-        origin: How it was made of others, or None for data that came from outside.
+        origin: How it was first made of others, or None for data that came from outside.
         profile: What is in it, as `taxiway.datasets.profile` wrote it; empty where nobody looked.
         made_at: When, UTC; empty for a version that a person tagged.
         made_by: The Airflow task instance that made it, or `{"person": name}`.
@@ -146,6 +149,12 @@ class Facts:
     made_at: str = ""
     made_by: Mapping[str, str] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Every way in which its bytes are known to have been made of others."""
+        later = (record.origin for record in self.records)
+        return tuple(origin for origin in (self.origin, *later) if origin is not None)
 
 
 def facts_file(name: str) -> str:
@@ -199,4 +208,9 @@ def read_facts(tag: str, digest: str, text: str, records: Iterable[Record]) -> F
 def read_records(text: str) -> tuple[Record, ...]:
     """Return the records of a dataset, the oldest first."""
     lines = (json.loads(line) for line in text.splitlines() if line.strip())
-    return tuple(Record(**{**line, "card": Card.from_json(line["card"])}) for line in lines)
+    return tuple(_record(line) for line in lines)
+
+
+def _record(line: Mapping[str, Any]) -> Record:
+    origin = Origin.from_json(line["origin"]) if line.get("origin") else None
+    return Record(**{**line, "card": Card.from_json(line["card"]), "origin": origin})

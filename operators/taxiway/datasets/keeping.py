@@ -15,6 +15,7 @@ from taxiway.datasets.lookup import version_of, versions_of
 from taxiway.datasets.profile import profile_of, without_values
 from taxiway.datasets.store import Listing
 from taxiway.datasets.version import DatasetVersion
+from taxiway.errors import InvalidSpecError
 from taxiway.settings import Settings
 
 _HARMLESS = ("", "none", "pseudonymous")
@@ -35,6 +36,7 @@ class Draft:
         origin: What it was made of.
         made_by: Who asked.
         known: Profiles of the files that are not on this host.
+        base: Number of the version that must be the newest still when this one is made after it; None for any.
     """
 
     name: str
@@ -46,10 +48,19 @@ class Draft:
     origin: Origin | None
     made_by: Mapping[str, str]
     known: Mapping[str, Any] = field(default_factory=dict)
+    base: int | None = None
+
+
+class OvertakenError(Exception):
+    """Somebody else made a version after the one that a draft goes on from: decide anew what it holds."""
 
 
 def keep(draft: Draft, settings: Settings, log: Log) -> DatasetVersion:
-    """Return the version that holds a draft's bytes, made if there is none yet."""
+    """Return the version that holds a draft's bytes, made if there is none yet.
+
+    Raises:
+        OvertakenError: If a newer version than the draft's base was made meanwhile.
+    """
     root = repository.catch_up(settings)
     found = _held(root, draft)
     if found is not None:
@@ -58,13 +69,24 @@ def keep(draft: Draft, settings: Settings, log: Log) -> DatasetVersion:
         sources = {draft.listing.files[file]: path for file, path in draft.paths.items()}
         remote.cache(root).take(draft.listing, sources)
         profile = profile_of(draft.paths, draft.known)
-        if draft.card.personal_data not in _HARMLESS:
+        if _is_personal(draft, settings):
             profile = without_values(profile)
         remote.push(root, draft.listing, draft.data)
         found = repository.in_turn(settings, lambda root: _held(root, draft) or _made(root, draft, profile))
         log(f"{found.tag}: {found.files} files, {found.size_bytes} bytes, {found.hash}")
-    cards.complete(found, draft.card, settings, by=cards.name_of(draft.made_by), log=log)
+    by = cards.name_of(draft.made_by)
+    cards.complete(found, draft.card, settings, origin=draft.origin, by=by, log=log)
     return found
+
+
+def _is_personal(draft: Draft, settings: Settings) -> bool:
+    """Return whether a draft's values are kept out of Git, by its own word or by one that it inherits."""
+    try:
+        said = cards.foreseen(draft.name, draft.card, draft.origin, "personal_data", settings)
+    except InvalidSpecError:
+        # Nobody can say what holds for it; what is once in Git cannot be taken back.
+        return True
+    return any(value not in _HARMLESS for value in said)
 
 
 def _held(root: Path, draft: Draft) -> DatasetVersion | None:
@@ -78,6 +100,8 @@ def _held(root: Path, draft: Draft) -> DatasetVersion | None:
 
 def _made(root: Path, draft: Draft, profile: Mapping[str, Any]) -> DatasetVersion | None:
     number = max(repository.tagged(root, draft.name), default=0) + 1
+    if draft.base is not None and number != draft.base + 1:
+        raise OvertakenError
     said = facts_text(draft.data.hash, draft.card, draft.origin, profile, repository.now(), draft.made_by)
     files = {
         f"{draft.name}.dvc": draft.data.text(draft.name),

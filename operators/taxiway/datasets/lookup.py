@@ -50,6 +50,18 @@ def versions_of(root: Path, name: str) -> list[DatasetVersion]:
     return [_version(root, place, name, number, found) for number, found in tagged]
 
 
+def versions_with(root: Path, version: DatasetVersion) -> list[DatasetVersion]:
+    """Return a version, and every other one that holds the same bytes, of whichever dataset."""
+    place = repository.place(root)
+    others = [
+        _version(root, place, name, number, found)
+        for name, versions in sorted(repository.all_tagged(root).items())
+        for number, found in sorted(versions.items())
+        if f"{name}@v{number}" != version.tag and version.hash in found.subject
+    ]
+    return [version, *(each for each in others if each.hash == version.hash)]
+
+
 def latest_of_all(root: Path) -> list[DatasetVersion]:
     """Return the newest version of every dataset, by name."""
     place = repository.place(root)

@@ -10,6 +10,8 @@ from typing import Any
 
 from taxiway.datasets import repository
 from taxiway.datasets.cards import Saying, sayings
+from taxiway.datasets.facts import PERSONAL_DATA
+from taxiway.datasets.lookup import versions_with
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import InvalidSpecError
 from taxiway.settings import Settings
@@ -22,7 +24,8 @@ UNKNOWN = "unknown"
 def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, ...]:
     """Return why a model trained on a version may not be promoted; nothing where nothing stands in the way.
 
-    The newest rules and words apply, those of the data repository's origin where it has one. What a version does not
+    Equal bytes are judged under every name that they have: what is forbidden stays so when it is called otherwise. The
+    newest rules and words apply, those of the data repository's origin where it has one. What a version does not
     say itself, the versions that it was made of say. Rules that cannot be read forbid.
 
     Args:
@@ -36,30 +39,47 @@ def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, 
     text = repository.read(root, [f"HEAD:{FILE}"]).get(f"HEAD:{FILE}", "")
     try:
         rules = _rules(text)
-        found = {key: sayings(version, key, settings) for key in {key for key, _ in rules}}
+        return tuple(
+            fault for each in versions_with(root, version) for fault in _faults(each, rules, settings)
+        )
     except InvalidSpecError as faults:
         return faults.faults
-    return tuple(_reason(version, key, said) for key, word in rules for said in _hits(word, found[key]))
+
+
+def _faults(version: DatasetVersion, rules: list[tuple[str, str]], settings: Settings) -> list[str]:
+    found = {key: sayings(version, key, settings) for key in {key for key, _ in rules}}
+    return [_reason(version, key, said) for key, word in rules for said in _hits(word, found[key])]
 
 
 def _rules(text: str) -> list[tuple[str, str]]:
-    """Return the forbidden words, each with its key; the word is empty where any is forbidden.
+    """Return the forbidden words, in lower case, each with its key; the word is empty where any is forbidden.
 
     Raises:
         InvalidSpecError: If the file is none of rules; with every fault.
     """
     try:
-        forbidden: Any = tomllib.loads(text).get("promotion", {}).get("forbidden", [])
+        table: dict[str, Any] = tomllib.loads(text)
+        promotion = dict(table.get("promotion", {}).items())
+        unknown = [name for name in table if name != "promotion"]
+        unknown += [f"promotion.{name}" for name in promotion if name != "forbidden"]
+        forbidden = promotion.get("forbidden", [])
     except (tomllib.TOMLDecodeError, AttributeError) as broken:
         raise InvalidSpecError((f"{FILE} of the data repository cannot be read: {broken}",), FILE) from broken
     if not isinstance(forbidden, list):
         raise InvalidSpecError((f"{FILE}: promotion.forbidden must be a list, got {forbidden!r}",), FILE)
-    rules = [(str(rule).partition(":")[0].strip(), str(rule).partition(":")[2].strip()) for rule in forbidden]
-    faults = tuple(
+    parted = [str(rule).lower().partition(":") for rule in forbidden]
+    rules = [(key.strip(), word.strip()) for key, _, word in parted]
+    faults = [f"{FILE} has {name}, which means nothing; it has promotion.forbidden alone" for name in unknown]
+    faults += [
         f"{FILE}: no rule knows {key!r}; known are {', '.join(KEYS)}" for key, _ in rules if key not in KEYS
-    )
+    ]
+    faults += [
+        f"{FILE}: personal_data is never {word!r}; it is one of {', '.join(PERSONAL_DATA)}"
+        for key, word in rules
+        if key == "personal_data" and word not in ("", UNKNOWN, *PERSONAL_DATA)
+    ]
     if faults:
-        raise InvalidSpecError(faults, FILE)
+        raise InvalidSpecError(tuple(faults), FILE)
     return rules
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from taxiway.errors import DataChangedError, DiskFullError, InvalidSpecError
-from taxiway.tools import scratch_folder
+from taxiway.tools import scratch_folder, settle
 
 BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,7 +47,10 @@ class Listing:
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> "Listing":
         """Read and hash files, such as `files_in` finds them."""
-        return cls(files={name: md5_of(path) for name, path in files.items()})
+        try:
+            return cls(files={name: md5_of(path) for name, path in files.items()})
+        except FileNotFoundError as gone:
+            raise DataChangedError(Path(gone.filename), "a file that was there", "no file") from gone
 
     @classmethod
     def read(cls, text: str) -> "Listing":
@@ -86,7 +89,7 @@ class Store:
         return {md5 for md5 in set(listing.files.values()) if not os.path.exists(self._place(md5))}  # noqa: PTH110
 
     def take(self, listing: Listing, sources: Mapping[str, str | Path]) -> None:
-        """Copy in what is not here yet, each file checked on its way; all that can be had, or nothing.
+        """Copy in what is not here yet, each file checked on its way and on disk at the end; all that can be had, or none.
 
         Args:
             listing: Kept last: a reader who finds it finds its files.
@@ -108,6 +111,7 @@ class Store:
                 (self.root / "files" / "md5" / part).mkdir(parents=True, exist_ok=True)
             for name in names:
                 os.replace(f"{drafts}/{name}", self._place(name))
+            settle([self._place(name) for name in names])
 
     def lay_out(self, listing: Listing, folder: Path) -> None:
         """Copy a listing's files into an empty folder, each checked on its way; all below the folder is read-only.

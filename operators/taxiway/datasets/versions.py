@@ -15,7 +15,7 @@ from taxiway.datasets.difference import Difference, between
 from taxiway.datasets.drift import Drift, compare
 from taxiway.datasets.facts import Card, Origin
 from taxiway.datasets.fetching import fetch
-from taxiway.datasets.keeping import Draft, Log, keep
+from taxiway.datasets.keeping import Draft, Log, OvertakenError, keep
 from taxiway.datasets.lookup import get, history
 from taxiway.datasets.store import Listing, files_in
 from taxiway.datasets.version import DatasetVersion
@@ -26,6 +26,8 @@ from taxiway.settings import Settings
 __all__ = ["DatasetVersion", "append", "diff", "drift", "fetch", "get", "history", "snapshot"]
 
 _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
+_RESERVED = ("models",)
+"""Folders of the data repository that hold something else: `taxiway.reproduction`."""
 
 
 def snapshot(
@@ -100,7 +102,8 @@ def append(
         folder: Files to add.
         name: The dataset.
         settings: Which data repository.
-        base: The version to add to, as `get` takes it.
+        base: The version to add to, as `get` takes it. `latest` is the newest when the new version is made: of appends
+            at once, each adds to the one before it.
         replace: Whether a file may take the place of another of the same name.
         message: First line of the commit.
         card: As for `snapshot`; what it leaves out, the version that it adds to says.
@@ -114,23 +117,31 @@ def append(
         TaxiwayError: As `snapshot` does.
     """
     _check(folder, name)
-    said, before = Card.from_json(card or {}), get(name, base, settings)
-    old, paths = _listing(before, settings), files_in(folder)
-    listing, size_bytes = _joined(before, old, paths, settings, replace=replace)
-    draft = Draft(
-        name=name,
-        listing=listing,
-        data=repository.Output(hash=listing.hash, size_bytes=size_bytes, files=len(listing.files)),
-        paths=paths,
-        message=message,
-        card=said,
-        origin=Origin(kind="append", parents={before.tag: before.hash}, output=listing.hash),
-        made_by=cards.maker(provenance),
-        known=cards.facts(before, settings).profile,
-    )
-    made = keep(draft, settings, log)
-    log(between(before, old, made, listing).text)
-    return made
+    said, paths = Card.from_json(card or {}), files_in(folder)
+    is_newest = str(base).strip().removeprefix(f"{name}@") == "latest"
+    while True:
+        before = get(name, base, settings)
+        old = _listing(before, settings)
+        listing, size_bytes = _joined(before, old, paths, settings, replace=replace)
+        draft = Draft(
+            name=name,
+            listing=listing,
+            data=repository.Output(hash=listing.hash, size_bytes=size_bytes, files=len(listing.files)),
+            paths=paths,
+            message=message,
+            card=said,
+            origin=Origin(kind="append", parents={before.tag: before.hash}, output=listing.hash),
+            made_by=cards.maker(provenance),
+            known=cards.facts(before, settings).profile,
+            base=before.version if is_newest else None,
+        )
+        try:
+            made = keep(draft, settings, log)
+        except OvertakenError:
+            log(f"{name} has a newer version than {before.tag} by now: these files are added to that one")
+            continue
+        log(between(before, old, made, listing).text)
+        return made
 
 
 def _joined(
@@ -166,6 +177,8 @@ def _check(folder: Path, name: str) -> None:
     faults = []
     if not _NAME.match(name):
         faults.append(f"a dataset's name must match {_NAME.pattern}, got {name!r}")
+    if name in _RESERVED:
+        faults.append(f"{name} is a folder of the data repository already; choose another name")
     if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
         faults.append(f"{folder} must be a folder with at least one file")
     if faults:
