@@ -1,7 +1,8 @@
 """Names what made a model worse: mixes the ingredients of a good and a bad version, and trains the mixtures.
 
 The ingredients are code, data, parameters and environment. One is changed at a time, from good to bad, so that no more
-trainings are needed than there are differences, four at most. Nothing is registered.
+trainings are needed than there are differences, four at most. A mixture that cannot run says nothing: code that does
+not run in the old environment is tried with its own, which may cost one more. Nothing is registered.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from taxiway.registry import models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
 from taxiway.runners import Runner, on_this_host
 from taxiway.settings import Settings
-from taxiway.tools import digest, fresh_folder, remove
+from taxiway.tools import digest, exclusive, fresh_folder, remove
 
 INGREDIENTS = ("code", "data", "parameters", "environment")
 Log = Callable[[str], None]
@@ -26,18 +27,18 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One mixture: the good version with one ingredient of the bad one.
+    """One mixture: the good version with one ingredient of the bad one, or with two that only run together.
 
     Attributes:
-        ingredient: Which one.
+        ingredients: Which.
         value: What its training measured; None if it failed.
-        is_guilty: Whether that lies on the bad side.
+        is_guilty: Whether that lies on the bad side; None where nobody knows, because it failed.
         run_id: Its MLflow run.
     """
 
-    ingredient: str
+    ingredients: tuple[str, ...]
     value: float | None
-    is_guilty: bool
+    is_guilty: bool | None
     run_id: str
 
 
@@ -52,7 +53,9 @@ class Finding:
         good_value: What the good one measured.
         bad_value: What the bad one did.
         differing: Ingredients in which they differ.
-        guilty: Those of them that alone make the good version bad; empty if only several together do.
+        guilty: Those of them that alone make the good version bad; empty if only several together do. Two that only run
+            together may be guilty together.
+        unknown: Those that could not be tried, because no mixture with them ran.
         trials: What was trained.
     """
 
@@ -63,6 +66,7 @@ class Finding:
     bad_value: float
     differing: tuple[str, ...]
     guilty: tuple[str, ...]
+    unknown: tuple[str, ...]
     trials: tuple[Trial, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +76,10 @@ class Finding:
     def __str__(self) -> str:
         if self.guilty:
             verdict = f"guilty: {' and '.join(self.guilty)}"
+        elif self.unknown:
+            tried = [name for name in self.differing if name not in self.unknown]
+            verdict = f"nobody knows of {' and '.join(self.unknown)}: no mixture with it ran, see its log"
+            verdict += f"; {' and '.join(tried)} alone did not do it" if tried else ""
         else:
             verdict = f"no single ingredient does it: {' and '.join(self.differing)} together"
         fall = (
@@ -106,20 +114,11 @@ def bisect(
         InvalidSpecError: If the two do not differ, or the metric was not measured, or is the same.
     """
     versions = models.get(handle, good, settings), models.get(handle, bad, settings)
-    recipes = [_recipe(version, settings) for version in versions]
-    differing = tuple(name for name in INGREDIENTS if _part(recipes[0], name) != _part(recipes[1], name))
+    recipes = _recipe(versions[0], settings), _recipe(versions[1], settings)
+    differing = tuple(name for name in INGREDIENTS if _differs(recipes[0], recipes[1], name))
     values = _values(versions, metric, differing)
-    half = sum(values) / 2
-    trials: list[Trial] = []
-    for name in differing:
-        if len(differing) == 1:
-            break
-        value, run_id = _train(_mixed(recipes[0], recipes[1], name, settings), settings, runner, metric, log)
-        is_guilty = value is None or (value < half) == (values[1] < half)
-        shown = "failed" if value is None else f"{metric} {value:.4g}"
-        log(f"{handle}/{versions[0].version} with the {name} of {versions[1].version}: {shown}")
-        trials.append(Trial(ingredient=name, value=value, is_guilty=is_guilty, run_id=run_id))
-    guilty = tuple(trial.ingredient for trial in trials if trial.is_guilty)
+    bench = _Bench(*recipes, metric=metric, half=sum(values) / 2, is_lower_worse=values[1] < values[0])
+    trials = _tried(bench, differing, settings, runner, log) if len(differing) > 1 else ()
     return Finding(
         good=versions[0].version,
         bad=versions[1].version,
@@ -127,9 +126,60 @@ def bisect(
         good_value=values[0],
         bad_value=values[1],
         differing=differing,
-        guilty=differing if len(differing) == 1 else guilty,
-        trials=tuple(trials),
+        guilty=_guilty(differing, trials),
+        unknown=_unknown(differing, trials),
+        trials=trials,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """The two recipes, and from where on a mixture of them is bad."""
+
+    good: Recipe
+    bad: Recipe
+    metric: str
+    half: float
+    is_lower_worse: bool
+
+    def is_bad(self, value: float | None) -> bool | None:
+        return None if value is None else (value < self.half) is self.is_lower_worse
+
+
+def _tried(
+    bench: _Bench, differing: tuple[str, ...], settings: Settings, runner: Runner | None, log: Log
+) -> tuple[Trial, ...]:
+    """Train the mixtures, each ingredient alone; code that does not run so takes its environment along."""
+    trials: list[Trial] = []
+    waiting: list[tuple[str, ...]] = [(name,) for name in differing]
+    while waiting:
+        names = waiting.pop(0)
+        value, run_id = _train(_mixed(bench, names, settings), settings, runner, bench.metric, log)
+        shown = "failed" if value is None else f"{bench.metric} {value:.4g}"
+        log(f"the good version with the {' and '.join(names)} of the bad one: {shown}")
+        trials.append(Trial(ingredients=names, value=value, is_guilty=bench.is_bad(value), run_id=run_id))
+        if names == ("code",) and value is None and "environment" in differing:
+            waiting.insert(0, ("code", "environment"))
+        if names == ("code", "environment") and trials[-1].is_guilty is False:
+            waiting.remove(("environment",))
+    return tuple(trials)
+
+
+def _guilty(differing: tuple[str, ...], trials: tuple[Trial, ...]) -> tuple[str, ...]:
+    """Return what alone makes the good version bad; where two only run together, the one that is not cleared alone."""
+    if len(differing) == 1:
+        return differing
+    alone = {each.ingredients[0]: each.is_guilty for each in trials if len(each.ingredients) == 1}
+    guilty = {name for name, is_guilty in alone.items() if is_guilty}
+    for trial in trials:
+        if len(trial.ingredients) > 1 and trial.is_guilty and not guilty & {*trial.ingredients}:
+            guilty |= {name for name in trial.ingredients if alone.get(name) is not False}
+    return tuple(name for name in differing if name in guilty)
+
+
+def _unknown(differing: tuple[str, ...], trials: tuple[Trial, ...]) -> tuple[str, ...]:
+    known = {name for trial in trials if trial.is_guilty is not None for name in trial.ingredients}
+    return tuple(name for name in differing if len(differing) > 1 and name not in known)
 
 
 def _recipe(version: ModelVersion, settings: Settings) -> Recipe:
@@ -143,16 +193,30 @@ def _recipe(version: ModelVersion, settings: Settings) -> Recipe:
     )
 
 
+def _differs(good: Recipe, bad: Recipe, ingredient: str) -> bool:
+    """Return whether two recipes differ in an ingredient: source models are data, the seed is a parameter.
+
+    A parameter that only one of them has came or went with its code.
+    """
+    if ingredient == "parameters":
+        return (_params(good, bad), bad.seed) != (dict(good.params), good.seed)
+    one, other = _part(good, ingredient), _part(bad, ingredient)
+    return one != other or (ingredient == "code" and good.params.keys() != bad.params.keys())
+
+
 def _part(recipe: Recipe, ingredient: str) -> Any:
-    """Return what of a recipe is one ingredient; source models are data, the seed is a parameter."""
-    package = recipe.training
+    package, manifest = recipe.training, recipe.training.manifest
     parts = {
-        "code": (package.source_hash, package.manifest["command"], package.manifest["threads"]),
+        "code": (package.source_hash, manifest["command"], manifest["threads"]),
         "data": (recipe.dataset.hash, dict(recipe.source_models)),
-        "parameters": (dict(recipe.params), recipe.seed),
         "environment": (package.lock_hash, package.python),
     }
     return parts[ingredient]
+
+
+def _params(names: Recipe, values: Recipe) -> dict[str, Any]:
+    """Return the parameters that one recipe has, with the values of another where that one has them."""
+    return {name: values.params.get(name, own) for name, own in names.params.items()}
 
 
 def _values(
@@ -173,14 +237,17 @@ def _values(
     return versions[0].metrics[metric], versions[1].metrics[metric]
 
 
-def _mixed(good: Recipe, bad: Recipe, ingredient: str, settings: Settings) -> Recipe:
-    """Return the good recipe with one ingredient of the bad one."""
-    if ingredient == "data":
+def _mixed(bench: _Bench, ingredients: tuple[str, ...], settings: Settings) -> Recipe:
+    """Return the good recipe with ingredients of the bad one."""
+    good, bad = bench.good, bench.bad
+    if ingredients == ("data",):
         return replace(good, dataset=bad.dataset, source_models=bad.source_models)
-    if ingredient == "parameters":
-        return replace(good, params=bad.params, seed=bad.seed)
-    both = (bad.training, good.training) if ingredient == "code" else (good.training, bad.training)
-    return replace(good, training=_joined(*both, settings))
+    if ingredients == ("parameters",):
+        return replace(good, params=_params(good, bad), seed=bad.seed)
+    if ingredients == ("environment",):
+        return replace(good, training=_joined(good.training, bad.training, settings))
+    environment = bad.training if "environment" in ingredients else good.training
+    return replace(good, training=_joined(bad.training, environment, settings), params=_params(bad, good))
 
 
 def _joined(code: CodePackage, environment: CodePackage, settings: Settings) -> CodePackage:
@@ -192,6 +259,7 @@ def _joined(code: CodePackage, environment: CodePackage, settings: Settings) -> 
         lock_hash=environment.lock_hash,
         python=environment.python,
         version=None,
+        manifest={**code.manifest, packages.MIXED: [code.digest, environment.digest]},
     )
     for package in (code, environment):
         packages.fetch(package, settings)
@@ -207,19 +275,44 @@ def _joined(code: CodePackage, environment: CodePackage, settings: Settings) -> 
 def _train(
     recipe: Recipe, settings: Settings, runner: Runner | None, metric: str, log: Log
 ) -> tuple[float | None, str]:
-    """Train a mixture in an MLflow run of its own, and return what it measured; a mixture that fails has nothing."""
+    """Train a mixture in an MLflow run of its own, and return what it measured; one that fails has nothing.
+
+    A bisection that was killed goes on: what it trained is there, and the run that it left open is used again.
+    """
     where = runner or on_this_host(settings)
-    bench = training.prepare(recipe, settings, where, lambda _line: None)
     tags: Mapping[str, str] = training.run_tags(recipe, "bisect", None)
-    run = tracking.create_run(bench.experiment_id, f"bisect {recipe.key[:12]}", tags, settings)
+    with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.bisect.lock"):
+        bench = training.prepare(recipe, settings, where, lambda _line: None)
+        wanted = {"taxiway.key": recipe.key, "taxiway.kind": "bisect"}
+        known = tracking.find_runs(bench.experiment_id, wanted, settings)
+        done = next((run for run in known if run.status == "FINISHED" and metric in run.metrics), None)
+        if done is not None:
+            return done.metrics[metric], done.run_id
+        run = next((run for run in known if run.status != "FINISHED"), None)
+        if run is None:
+            run = tracking.create_run(bench.experiment_id, f"bisect {recipe.key[:12]}", tags, settings)
+        else:
+            tracking.reopen(run.run_id, tags, settings)
+        return _run(recipe, bench, run, settings, where, metric, log), run.run_id
+
+
+def _run(
+    recipe: Recipe,
+    bench: training.Bench,
+    run: tracking.Run,
+    settings: Settings,
+    runner: Runner,
+    metric: str,
+    log: Log,
+) -> float | None:
     status: tracking.Status = "FAILED"
     try:
-        result, metrics = training.execute(recipe, bench, run, settings, where, lambda _line: None)
+        result, metrics = training.execute(recipe, bench, run, settings, runner, lambda _line: None)
         remove(result.output_dir)
         status = "FINISHED"
-        return metrics.get(metric), run.run_id
+        return metrics.get(metric)
     except (ComponentFailedError, OutputFaultsError) as failure:
         log(str(failure))
-        return None, run.run_id
+        return None
     finally:
         tracking.finish(run.run_id, status, settings)

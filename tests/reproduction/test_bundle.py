@@ -59,7 +59,7 @@ def alone(*command: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture
-def bundled(registered: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path) -> Path:
+def bundled(equipped: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path) -> Path:
     train(handle, dataset, live, params={"c": 0.25})
     workflow = tmp_path / "dag.py"
     workflow.write_text("# a DAG\n")
@@ -71,6 +71,7 @@ def test_bundle_trains_and_serves_without_a_network(bundled: Path, tmp_path: Pat
     checked = alone(sys.executable, bundled, "verify")
     assert "each as it was bundled" in checked.stdout, checked.stderr
     trained = alone(sys.executable, bundled, "train")
+    assert "the kit was told 0.25" in trained.stdout
     assert "the registered model, byte for byte" in trained.stdout, trained.stdout + trained.stderr
     script = tmp_path / "serve.py"
     script.write_text(textwrap.dedent(SERVE))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def repro(folder: Path, stage: str) -> str:
 
 
 def test_model_is_trained_again_from_a_clone(
-    registered: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
+    equipped: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
 ) -> None:
     made = train(handle, dataset, live, params={"c": 0.25}, seed=7)
     assert leave(made, live) == f"models/{handle}@v1"
@@ -56,6 +57,7 @@ def test_model_is_trained_again_from_a_clone(
     assert models.hash_of(stage / "model") == made.model_hash
     assert json.loads((stage / "metrics.json").read_text()) == made.metrics
     assert "byte for byte" in said
+    assert "the kit was told 0.25" in said, "which no index has: its wheel lies beside the stage"
     assert "didn't change" in repro(folder, f"{handle}/v1")
 
 
@@ -77,6 +79,13 @@ def test_stage_is_left_once_by_training_itself(
     assert leave(made, live) == leave(made, live)
     assert repository.head(live.data_repository) == before
     assert list(repository.tagged(live.data_repository, f"models/{handle}")) == [1]
+
+    # MLflow forgot the handle and counts anew: the number is another model's now, and so is the stage.
+    other = replace(made, model_hash="f" * 64, params={"c": 0.9})
+    assert leave(other, live) == leave(other, live) == f"models/{handle}@v1-ffffffff"
+    stage = repository.git(live.data_repository, "show", f"HEAD:models/{handle}/v1/recipe.json")
+    assert json.loads(stage)["expected"]["model_hash"] == other.model_hash
+    assert leave(made, live) == f"models/{handle}@v1"
 
 
 def test_source_model_is_reproduced_first(

@@ -102,30 +102,33 @@ def _folder(prefix: str, folder: Path) -> Iterator[Member]:
 
 def _wheels(parts: list[CodePackage], settings: Settings, log: Log) -> Iterator[Member]:
     """Yield a wheel of everything that the locks name; pip builds one where a project publishes none."""
-    wanted = sorted(
-        {line for part in parts for line in recipe_files.code_of(part, settings).lock.splitlines()}
-    )
-    wanted = [line for line in wanted if line.strip() and not line.startswith("#")]
-    if not wanted:
-        return
-    folder = settings.home / "wheels" / hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:32]
+    found: dict[str, Member] = {}
+    for part in parts:
+        code = recipe_files.code_of(part, settings)
+        found |= {wheel.name: (f"wheels/{wheel.name}", wheel) for wheel in code.wheels.values()}
+        lines = [line for line in code.lock.splitlines() if line.strip() and not line.startswith("#")]
+        wanted = sorted(line for line in lines if line.partition(" ")[0] not in code.wheels)
+        if wanted:
+            folder = _brought(wanted, part, settings, log)
+            found |= {wheel.name: (f"wheels/{wheel.name}", wheel) for wheel in sorted(folder.glob("*.whl"))}
+    yield from found.values()
+
+
+def _brought(wanted: list[str], part: CodePackage, settings: Settings, log: Log) -> Path:
+    """Return a folder with the wheels of requirements, as the package's own Python wants them."""
+    key = hashlib.sha256("\n".join((part.python, *wanted)).encode()).hexdigest()[:32]
+    folder = settings.home / "wheels" / key
     if not folder.exists():
-        log(f"bringing {len(wanted)} wheels")
+        log(f"bringing {len(wanted)} wheels for Python {part.python}")
+        is_ours = part.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+        python = sys.executable if is_ours else str(packages.materialise(part, settings).python)
         with fresh_folder(folder) as draft:
             requirements = draft / "requirements.in"
             requirements.write_text("\n".join(wanted) + "\n", encoding="utf-8")
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "--disable-pip-version-check",
-                "wheel",
-                "--quiet",
-                "--no-deps",
-            ]
-            run([*pip, "--wheel-dir", draft, "-r", requirements], cwd=draft)
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+            run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", draft, "-r", requirements], cwd=draft)
             requirements.unlink()
-    yield from _folder("wheels", folder)
+    return folder
 
 
 @contextlib.contextmanager
@@ -152,7 +155,11 @@ def _write(draft: Path, model: ModelVersion, inference: CodePackage, members: li
             "version": model.version,
             "dataset": model.dataset.to_json(),
             "source_models": dict(model.source_models),
-            "inference": {"service": inference.manifest["service"], "python": inference.python},
+            "inference": {
+                "service": inference.manifest["service"],
+                "server": inference.manifest["options"].get("server", "bento"),
+                "python": inference.python,
+            },
             "files": digests,
         }
         _add(archive, "bundle.json", json.dumps(manifest, indent=2, sort_keys=True).encode())

@@ -3,15 +3,20 @@
 Where the files go is decided in `stages.py` and `bundling.py`.
 """
 
+import hashlib
 import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from taxiway.errors import ArtifactChangedError
+from taxiway.packaging import libraries as published
 from taxiway.packaging.package import ARCHIVE, FILES, LOCK, CodePackage, home_of
-from taxiway.registry import packages
+from taxiway.packaging.wheel import filename
+from taxiway.registry import libraries, packages
 from taxiway.registry.models import ModelVersion
 from taxiway.settings import Settings
 
@@ -26,11 +31,14 @@ class Code:
         files: Bytes of each, by its path.
         executables: Which of them can be run as programs.
         lock: Exact requirements of its environment, one a line.
+        wheels: Wheels of the published libraries among them, by requirement, `name==version`. No index has them, or
+            what an index has under such a name is a stranger's.
     """
 
     files: Mapping[str, bytes]
     executables: tuple[str, ...]
     lock: str
+    wheels: Mapping[str, Path]
 
 
 def code_of(package: CodePackage, settings: Settings) -> Code:
@@ -38,7 +46,7 @@ def code_of(package: CodePackage, settings: Settings) -> Code:
 
     Raises:
         PackageNotRegisteredError: If they are neither here nor there.
-        ArtifactChangedError: If they are not what was registered.
+        ArtifactChangedError: If they, or a library that they were made with, are not what was registered.
     """
     packages.fetch(package, settings)
     folder = home_of(package.digest, settings) / FILES
@@ -50,7 +58,25 @@ def code_of(package: CodePackage, settings: Settings) -> Code:
         files=files,
         executables=tuple(member.name for member in members if member.mode & 0o100),
         lock=(folder / LOCK).read_text(encoding="utf-8"),
+        wheels=_wheels(package, settings),
     )
+
+
+def _wheels(package: CodePackage, settings: Settings) -> dict[str, Path]:
+    wanted: Mapping[str, Mapping[str, str]] = package.manifest.get("libraries", {})
+    if wanted:
+        libraries.bring(settings)
+    found = {}
+    for name, each in wanted.items():
+        requirement = f"{name}=={each['version']}"
+        wheel = published.folder(settings) / filename(name, each["version"])
+        got = hashlib.sha256(wheel.read_bytes()).hexdigest() if wheel.exists() else "nothing"
+        if got != each["hash"]:
+            raise ArtifactChangedError(
+                requirement, "wheel", each["hash"], got, "publish the same bytes again"
+            )
+        found[requirement] = wheel
+    return found
 
 
 def recipe_of(

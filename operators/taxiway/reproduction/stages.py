@@ -15,11 +15,15 @@ from taxiway.reproduction import recipe_files
 from taxiway.reproduction.recipe_files import SCRIPT, Code
 from taxiway.settings import Settings
 
+WHEELS = "libraries"
 _IGNORED = "/data\n/model\n/metrics.json\n/.venv\n/.run-*\n/*.dvc.lock\n"
 
 
 def leave(version: ModelVersion, settings: Settings) -> str:
     """Commit the stage of a registered model, tagged `models/<handle>@v<N>`, unless it is there, and return the tag.
+
+    Where that tag is another model's, because its handle was deleted and made again, the stage takes the place of the
+    other's at the branch, and its tag has the beginning of the model's hash at its end.
 
     Args:
         version: The model.
@@ -34,13 +38,20 @@ def leave(version: ModelVersion, settings: Settings) -> str:
     texts = {f"{name}/{path}": _text(content) for path, content in files.items()}
 
     def attempt(root: Path) -> str | None:
-        if version.version in repository.tagged(root, f"models/{version.handle}"):
-            return label
+        known = repository.tagged(root, f"models/{version.handle}").get(version.version)
+        wanted = label if known is None or known.subject == version.model_hash else _again(label, version)
+        if repository.git(root, "for-each-ref", f"refs/tags/{wanted}"):
+            return wanted
         message = f"Train {version.handle}/{version.version} again with dvc repro {name}/dvc.yaml"
-        made = repository.record(root, texts, message, tag=(label, version.model_hash))
-        return label if made else None
+        made = repository.record(root, texts, message, tag=(wanted, version.model_hash))
+        return wanted if made else None
 
     return repository.in_turn(settings, attempt)
+
+
+def _again(label: str, version: ModelVersion) -> str:
+    """Return the tag of a model whose number another one had before it: MLflow forgot that one, and counts anew."""
+    return f"{label}-{version.model_hash[:8]}"
 
 
 def folder_of(handle: str, version: int) -> str:
@@ -58,17 +69,27 @@ def _files(version: ModelVersion, package: CodePackage, code: Code) -> dict[str,
     recipe = recipe_files.recipe_of(version, package, code, sources)
     texts = {
         ".gitignore": _IGNORED,
-        "dvc.yaml": stage_text(version, list(sources.values())),
+        "dvc.yaml": stage_text(version, list(sources.values()), [WHEELS] if code.wheels else []),
         "recipe.json": recipe_files.as_text(recipe),
-        "requirements.txt": code.lock,
+        "requirements.txt": _requirements(code),
         SCRIPT: recipe_files.script(SCRIPT),
     }
-    return {name: text.encode() for name, text in texts.items()} | {
-        f"code/{name}": content for name, content in code.files.items()
+    wheels = {f"{WHEELS}/{wheel.name}": wheel.read_bytes() for wheel in code.wheels.values()}
+    return {
+        **{name: text.encode() for name, text in texts.items()},
+        **{f"code/{name}": content for name, content in code.files.items()},
+        **wheels,
     }
 
 
-def stage_text(version: ModelVersion, sources: list[str]) -> str:
+def _requirements(code: Code) -> str:
+    """Return the lock, with the wheels beside it in the place of the libraries that no index has."""
+    lines = code.lock.splitlines()
+    places = {name: f"./{WHEELS}/{wheel.name}" for name, wheel in code.wheels.items()}
+    return "".join(f"{places.get(line.partition(' ')[0], line)}\n" for line in lines)
+
+
+def stage_text(version: ModelVersion, sources: list[str], libraries: list[str]) -> str:
     """Return the `dvc.yaml` of a model.
 
     Its outputs are not kept in DVC's cache: MLflow keeps the model, and `dvc pull` brings data alone.
@@ -76,6 +97,7 @@ def stage_text(version: ModelVersion, sources: list[str]) -> str:
     Args:
         version: The model.
         sources: Folders of its source models.
+        libraries: Folder of its wheels, if it has some.
     """
     import yaml
 
@@ -86,7 +108,7 @@ def stage_text(version: ModelVersion, sources: list[str]) -> str:
             "data": {"cmd": bring, "outs": [{"data": {"cache": False}}]},
             "train": {
                 "cmd": f"python3 {SCRIPT}",
-                "deps": ["code", "data", "requirements.txt", SCRIPT, *sources],
+                "deps": ["code", "data", "requirements.txt", *libraries, SCRIPT, *sources],
                 "params": [{"recipe.json": ["command", "params", "seed", "threads", "source_models"]}],
                 "outs": [{"model": {"cache": False}}],
                 "metrics": [{"metrics.json": {"cache": False}}],

@@ -81,9 +81,13 @@ def serve(folder: Path, manifest: Mapping[str, Any], port: int) -> None:
         "BENTOML_HOME": str(folder / "inference" / ".bentoml"),
         "BENTOML_DO_NOT_TRACK": "true",
         "OMP_NUM_THREADS": "1",
+        "PATH": os.pathsep.join((str(Path(python).parent), os.environ.get("PATH", os.defpath))),
     }
     (folder / "inference" / ".bentoml").mkdir(exist_ok=True)
     command = [str(python), "-m", "bentoml", "serve", manifest["inference"]["service"]]
+    if manifest["inference"]["server"] == "mlflow":
+        command = [str(python), "-m", "mlflow", "models", "serve", "-m", str(folder / "model")]
+        command += ["--env-manager", "local"]
     os.chdir(code)
     os.execve(python, [*command, "--host", "127.0.0.1", "--port", str(port)], dict(os.environ) | variables)
 

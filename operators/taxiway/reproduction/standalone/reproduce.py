@@ -89,7 +89,8 @@ def environment(folder: Path, requirements: Path, wheels: Path) -> Path:
         _call([sys.executable, "-m", "venv", str(folder)])
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if requirements.read_text().strip():
-        _call([*install, "--no-deps", *source, "-r", str(requirements)])
+        # Wheels that travel with the files are named relative to them.
+        _call([*install, "--no-deps", *source, "-r", requirements.name], cwd=requirements.parent)
     marker.write_text(name)
     return python
 
