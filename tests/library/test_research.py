@@ -9,6 +9,7 @@ import pytest
 
 from taxiway import research as tw
 from taxiway.datasets import DatasetVersion
+from taxiway.datasets.profile import profile_of, schema_of
 from taxiway.errors import ArtifactChangedError, GateFailedError, InvalidSpecError
 from taxiway.packaging import libraries as wheels
 from taxiway.registry import libraries, models, packages
@@ -127,6 +128,14 @@ def test_library_without_name_version_or_files_is_refused_with_every_fault(
     with pytest.raises(InvalidSpecError) as caught:
         tw.publish(tmp_path, "a b", settings=live)
     assert len(caught.value.faults) == 3
+
+
+def test_schema_is_another_when_a_column_has_another_type(live: Settings, tmp_path: Path) -> None:
+    def schema(text: str) -> dict[str, list[str]]:
+        (tmp_path / "t.csv").write_text(text)
+        return schema_of(profile_of({"t.csv": tmp_path / "t.csv"}))
+
+    assert schema("age\n1\n2\n") == schema("age\n7\n9\n") != schema("age\nold\nyoung\n")
 
 
 def test_readiness_names_all_that_blocks_packaging(

@@ -61,6 +61,28 @@ def test_model_is_trained_again_from_a_clone(
     assert "didn't change" in repro(folder, f"{handle}/v1")
 
 
+def test_stage_goes_on_in_the_python_that_its_lock_was_made_for(tmp_path: Path) -> None:
+    """DVC runs `python3`, whichever that is; the one of the model is found by its name, or asked for."""
+    script = tmp_path / "reproduce.py"
+    script.write_text(Path(reproduce.__file__).read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps({"python": "3.99"}))
+    missing = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert missing.returncode == 1
+    assert "there is no python3.99; install it" in missing.stderr
+    other = tmp_path / "bin" / "python3.99"
+    other.parent.mkdir()
+    other.write_text('#!/bin/sh\necho "went on with $@"\n')
+    other.chmod(0o755)
+    found = subprocess.run(
+        [sys.executable, script, "--check"],
+        env={"PATH": str(other.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == f"went on with {script} --check\n"
+
+
 def test_parameters_that_are_edited_train_another_model(
     registered: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
 ) -> None:

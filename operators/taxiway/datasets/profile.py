@@ -67,6 +67,17 @@ def columns_in(profile: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({column for table in tables for column in table["columns"] if column}))
 
 
+def schema_of(profile: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the types that each column of a profile's tables has, and the formats of its images."""
+    found: dict[str, set[str]] = {}
+    for table in profile.get("tables", {}).values():
+        for column, said in table["columns"].items():
+            found.setdefault(f"column {column}", set()).add(said["type"])
+    if formats := profile.get("images", {}).get("formats"):
+        found["images"] = set(formats)
+    return {name: sorted(kinds) for name, kinds in sorted(found.items())}
+
+
 def _tables(paths: Mapping[str, Path], clock: Callable[[], float]) -> tuple[dict[str, Any], dict[str, str]]:
     found: dict[str, Any] = {}
     unreadable: dict[str, str] = {}

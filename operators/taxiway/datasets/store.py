@@ -89,7 +89,7 @@ class Store:
         return {md5 for md5 in set(listing.files.values()) if not os.path.exists(self._place(md5))}  # noqa: PTH110
 
     def take(self, listing: Listing, sources: Mapping[str, str | Path]) -> None:
-        """Copy in what is not here yet, each file checked on its way and on disk at the end; all that can be had, or none.
+        """Copy in what is not here yet, each file checked and, at the end, on disk; all that can be had, or nothing.
 
         Args:
             listing: Kept last: a reader who finds it finds its files.

@@ -12,7 +12,7 @@ from taxiway import checkout as checkouts
 from taxiway import project as projects
 from taxiway.checkout import Checkout
 from taxiway.datasets import facts, get
-from taxiway.datasets.profile import columns_in
+from taxiway.datasets.profile import schema_of
 from taxiway.errors import ProjectFaultsError, TaxiwayError
 from taxiway.registry import tracking
 from taxiway.registry.tracking import Run
@@ -118,7 +118,15 @@ def _bars(table: Mapping[str, Any]) -> list[str]:
     held = table.get("evaluation")
     if not isinstance(held, dict):
         return ["there is no evaluation; add [tool.taxiway.evaluation] with a command and bars"]
-    names = ("minimum", "compare", "slice_minimum", "class_minimum", "calibration_at_most", "checks")
+    names = (
+        "minimum",
+        "maximum",
+        "compare",
+        "slice_minimum",
+        "class_minimum",
+        "calibration_at_most",
+        "checks",
+    )
     if any(held.get(name) for name in names):
         return []
     return ["the evaluation has no bars; set minimum or compare in [tool.taxiway.evaluation]"]
@@ -142,23 +150,23 @@ def _trainings(handle: str, settings: Settings) -> tuple[Run, ...]:
 
 
 def _stable(trained: Sequence[Run], settings: Settings) -> int:
-    """Return how many of the newest runs share code and columns with the newest one."""
+    """Return how many of the newest runs share code and schema with the newest one."""
     shapes: dict[str, Any] = {}
 
     def made_of(run: Run) -> tuple[str, Any]:
         tag = run.tags["taxiway.dataset"]
         if tag not in shapes:
-            shapes[tag] = _columns(tag, settings)
+            shapes[tag] = _schema(tag, settings)
         return run.tags.get("taxiway.training.digest", ""), shapes[tag]
 
     return len(list(takewhile(lambda run: made_of(run) == made_of(trained[0]), trained)))
 
 
-def _columns(tag: str, settings: Settings) -> Any:
-    """Return the columns of a dataset version; one of which nobody knows any is only like itself."""
+def _schema(tag: str, settings: Settings) -> Any:
+    """Return the schema of a dataset version; one of which nobody knows any is only like itself."""
     name, _, revision = tag.partition("@")
     try:
         profile = facts(get(name, revision, settings), settings).profile
     except TaxiwayError:
         return tag
-    return (sorted(profile), columns_in(profile)) if profile else tag
+    return schema_of(profile) or tag

@@ -69,7 +69,7 @@ def train(folder: Path) -> int:
 
 def serve(folder: Path, manifest: Mapping[str, Any], port: int) -> None:
     """Become the server of the bundled model, on loopback."""
-    reproduce.check_python(manifest["inference"]["python"])
+    reproduce.take_python(manifest["inference"]["python"])
     code = folder / "inference" / "code"
     python = reproduce.environment(
         folder / "inference" / ".venv", folder / "inference" / "requirements.txt", folder / "wheels"

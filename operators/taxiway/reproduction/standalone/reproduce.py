@@ -56,20 +56,25 @@ def reproduce(here: Path, recipe: Mapping[str, Any], *, wheels: Path) -> tuple[b
     Returns:
         Whether the result is the registered one, and the verdict in words.
     """
-    check_python(recipe["python"])
+    take_python(recipe["python"])
     python = environment(here / ".venv", here / "requirements.txt", wheels)
     with tempfile.TemporaryDirectory(dir=here, prefix=".run-") as scratch:
         run(Path(scratch), here, recipe, python)
     return compare(here, recipe["expected"])
 
 
-def check_python(wanted: str) -> None:
-    """Refuse a Python of another minor version: the lock was made for one."""
+def take_python(wanted: str) -> None:
+    """Go on in a Python of the minor version that the lock was made for: this one, or one that is found by its name."""
     found = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if found != wanted:
+    if found == wanted:
+        return
+    other = shutil.which(f"python{wanted}")
+    if other is None:
         raise ReproductionError(
-            f"the model was trained with Python {wanted}, this is {found}; run it with python{wanted}"
+            f"the model was trained with Python {wanted}, this is {found}, and there is no python{wanted}; install it"
         )
+    sys.stdout.flush()
+    os.execv(other, [other, *sys.argv])
 
 
 def environment(folder: Path, requirements: Path, wheels: Path) -> Path:
