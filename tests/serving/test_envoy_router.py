@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -304,10 +305,10 @@ def test_refused_clusters_are_told_and_taken_back(
     first = toy(1)
     good = table(Split.whole(1), first)
     put(router, good, until)
-    nowhere = Backend(version=2, host="no address", port=1, model="digits/2")
+    nowhere = replace(toy(2).backend, ready_path="/no\npath")
     bad = Table(routes=(Route(handle="digits", split=Split.whole(2), backends=(first.backend, nowhere)),))
     revision = router.publish(bad)
-    assert "no address" in (router.rejection(revision) or "")
+    assert "Path" in (router.rejection(revision) or "")
     assert router.applied(revision) is Answer.NO
     assert router.observed("digits") == Split.whole(1)
     until(lambda: router.applied(good.revision()) is Answer.YES)

@@ -1,8 +1,9 @@
 """Evidence from Envoy's log of attempts: a file of JSON lines that outlives the controller.
 
-What the lines hold is decided where Envoy's configuration is made (`routing/bootstrap.py`, `attempt_line`).
+What the lines hold is decided where Envoy's configuration is made (`routing/ads_bootstrap.py`, `attempt_line`).
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from taxiway_serving.evidence.lines import READ_BYTES, LineFile
 from taxiway_serving.evidence.source import Attempt, Batch
 from taxiway_serving.names import CONTRACT_BROKEN, CONTRACT_KEPT, UNIT_ID_LENGTH, Via, assigned_version
 
+_LONGEST_NAME: Final = 200
 _CONTRACT: Final[Mapping[object, Answer]] = {CONTRACT_KEPT: Answer.YES, CONTRACT_BROKEN: Answer.NO}
 
 
@@ -25,10 +27,11 @@ class AttemptLog:
     Args:
         path: The log.
         limit_bytes: Most bytes to read at once. More than the longest line.
+        resumes_at_end: Whether a cursor that is not of this log goes on at its end: see `LineFile`.
     """
 
-    def __init__(self, path: Path, *, limit_bytes: int = READ_BYTES) -> None:
-        self._file = LineFile(path, limit_bytes=limit_bytes)
+    def __init__(self, path: Path, *, limit_bytes: int = READ_BYTES, resumes_at_end: bool = False) -> None:
+        self._file = LineFile(path, limit_bytes=limit_bytes, resumes_at_end=resumes_at_end)
 
     def read(self, cursor: str) -> Batch:
         """Return the attempts after a cursor. See `Source.read`.
@@ -125,9 +128,14 @@ def _text(value: object) -> str:
     return value
 
 
+def _bounded(text: str) -> str:
+    """Return a client's own name for itself, or its hash if it is so long that no index would hold it."""
+    return text if len(text) <= _LONGEST_NAME else hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
+
 def _units(row: dict[str, Any]) -> Iterator[str]:
     if row["user"]:
-        yield f"user:{row['user']}"
+        yield f"user:{_bounded(row['user'])}"
     if row["uid"]:
-        yield f"cookie:{row['uid']}"
+        yield f"cookie:{_bounded(row['uid'])}"
     yield f"request:{(row['request_id'] or '')[:UNIT_ID_LENGTH]}"

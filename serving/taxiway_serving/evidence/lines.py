@@ -100,11 +100,13 @@ class LineFile:
     Args:
         path: The file, which need not exist yet.
         limit_bytes: Most bytes to read at once. More than the longest line.
+        resumes_at_end: Whether a cursor of which nothing is left goes on behind what is there now, and not before it.
+            So for a reader whose cursor may be of another machine's file: what is here was read before, or was not.
     """
 
-    def __init__(self, path: Path, *, limit_bytes: int = READ_BYTES) -> None:
+    def __init__(self, path: Path, *, limit_bytes: int = READ_BYTES, resumes_at_end: bool = False) -> None:
         self._path = path
-        self._limit_bytes = limit_bytes
+        self._limit_bytes, self._resumes_at_end = limit_bytes, resumes_at_end
 
     def end(self) -> str:
         """Return the cursor behind everything that is there now.
@@ -140,6 +142,8 @@ class LineFile:
         if place is None:
             return self._from(files, 0, 0, is_complete=True)
         index = next((i for i, file in enumerate(files) if place.is_in(file)), None)
+        if index is None and self._resumes_at_end:
+            return Chunk(lines=(), cursor=self.end(), is_complete=False)
         if index is None:
             # Nobody can tell what was in the part that is gone.
             return self._from(files, 0, 0, is_complete=False)

@@ -1,17 +1,25 @@
 """How traffic is moved. `chosen` gives the router of a controller's settings; each is a file of its own."""
 
+from importlib.util import find_spec
+
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.routing.ads import AdsRouter
 from taxiway_serving.routing.envoy import EnvoyRouter
-from taxiway_serving.routing.router import Router
 from taxiway_serving.settings import ServingSettings
 
 
-def chosen(settings: ServingSettings) -> Router:
+def chosen(settings: ServingSettings) -> EnvoyRouter | AdsRouter:
     """Return the router that the settings name.
 
     Raises:
-        InvalidSpecError: If there is none of that name.
+        InvalidSpecError: If there is none of that name, or what it needs is not installed.
     """
     if settings.router == "files":
         return EnvoyRouter(settings)
+    if settings.router == "ads":
+        missing = [name for name in ("envoy_data_plane", "grpc") if find_spec(name) is None]
+        if missing:
+            fault = f"a fleet needs {', '.join(missing)}: pip install 'taxiway-serving[ads]'"
+            raise InvalidSpecError((fault,), "settings")
+        return AdsRouter(settings)
     raise InvalidSpecError((f"no router is named {settings.router!r}",), "settings")

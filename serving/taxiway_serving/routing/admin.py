@@ -3,6 +3,9 @@
 Only reads. Tolerant of what an answer has beside what was asked for, strict about what is missing.
 """
 
+import math
+import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,14 +18,15 @@ CLUSTERS_STAT: Final = "cluster_manager.cds"
 SCOPES_STAT: Final = "http.gateway.scoped_rds.handles"
 _WARMING_STAT: Final = "cluster_manager.warming_clusters"
 
-_FAULTS: Final = (
-    "failed_active_health_check",
-    "failed_outlier_check",
-    "pending_active_hc",
-    "pending_dynamic_removal",
-    "excluded_via_immediate_hc_fail",
-    "active_hc_timeout",
-)
+_LOGGED: Final = r"^access_logs\.grpc_access_log\.logs_(written|dropped)$"
+
+_HEALTHY: Final = ".membership_healthy"
+FRESH_S: Final = 0.2
+"""Seconds that it is believed which clusters are healthy; Envoy itself looks once a second."""
+
+
+class NobodyThereError(TransportError):
+    """A connection was refused: no Envoy listens there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,15 @@ class Admin:
     Args:
         url: Its address, without a slash at its end.
         timeout_s: Seconds until an answer is given up.
+        token: What is shown where it is asked for; the admin interface itself never asks.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 2.0, token: str = "") -> None:
         self._url = url
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+        self._healthy: Mapping[str, int] = {}
+        self._counted_at_s = -math.inf
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, headers=headers)
 
     def close(self) -> None:
         """Close the connections. The interface can be used again afterwards."""
@@ -74,6 +82,50 @@ class Admin:
             return None
         return _configuration(values)
 
+    def node(self) -> str | None:
+        """Return the name of the Envoy that listens there, or None if none does.
+
+        Raises:
+            TransportError: If one listens but does not answer.
+        """
+        try:
+            return str(self._get("/server_info").get("node", {}).get("id", ""))
+        except ConnectionRefusedError:
+            return None
+
+    def active_clusters(self, names: Iterable[str]) -> set[str]:
+        """Return which of these clusters may be used now.
+
+        Raises:
+            TransportError: If Envoy could not be asked.
+        """
+        pattern = "^({})$".format("|".join(re.escape(name) for name in names))
+        answer = self._ask("/config_dump", resource="dynamic_active_clusters", name_regex=pattern)
+        return {item["cluster"]["name"] for item in answer.get("configs", []) if "cluster" in item}
+
+    def routes(self, names: Iterable[str] | None = None) -> dict[str, Mapping[str, Any]]:
+        """Return the route configurations that Envoy follows, by name.
+
+        Args:
+            names: Which ones; None is all.
+
+        Raises:
+            TransportError: If Envoy could not be asked.
+        """
+        wanted = {} if names is None else {"name_regex": "^({})$".format("|".join(names))}
+        answer = self._ask("/config_dump", resource="dynamic_route_configs", **wanted)
+        found = (item.get("route_config", {}) for item in answer.get("configs", []))
+        return {config["name"]: config for config in found if "name" in config}
+
+    def logged(self) -> int:
+        """Return how many attempts Envoy has handed to its gRPC access log since it started.
+
+        Raises:
+            TransportError: If Envoy could not be asked.
+        """
+        counters = self._ask("/stats", format="json", type="Counters", usedonly="", filter=_LOGGED)
+        return sum(int(stat.get("value", 0)) for stat in counters.get("stats", []))
+
     def scope(self, handle: str) -> Mapping[str, Any] | None:
         """Return the scoped route configuration of a handle as it runs, or None if there is none.
 
@@ -92,9 +144,10 @@ class Admin:
         Raises:
             TransportError: If Envoy could not be asked.
         """
-        answer = self._ask("/clusters", format="json")
-        found = next((c for c in answer.get("cluster_statuses", []) if c.get("name") == cluster), None)
-        return None if found is None else any(_is_fit(host) for host in found.get("host_statuses", []))
+        if time.monotonic() - self._counted_at_s > FRESH_S:
+            # One answer for all: a look at a thousand rollouts asks about a thousand clusters.
+            self._healthy, self._counted_at_s = self._healthy_hosts(), time.monotonic()
+        return None if cluster not in self._healthy else self._healthy[cluster] > 0
 
     def active_requests(self, cluster: str) -> int:
         """Return how many requests are under way or waiting on a cluster; 0 if there is no such cluster.
@@ -106,22 +159,33 @@ class Admin:
         try:
             return sum(int(value) for value in self._stats(pattern).values())
         except ConnectionRefusedError as exc:
-            raise TransportError(self._url, "no Envoy listens there") from exc
+            raise NobodyThereError(self._url, "no Envoy listens there") from exc
+
+    def _healthy_hosts(self) -> dict[str, int]:
+        try:
+            found = self._stats(rf"^cluster\..+{re.escape(_HEALTHY)}$")
+        except ConnectionRefusedError as exc:
+            raise NobodyThereError(self._url, "no Envoy listens there") from exc
+        return {
+            name.removeprefix("cluster.").removesuffix(_HEALTHY): int(value) for name, value in found.items()
+        }
 
     def _stats(self, pattern: str) -> dict[str, Any]:
-        stats = self._get("/stats", format="json", filter=pattern).get("stats", [])
+        # Most statistics of a cluster were never counted; without them, asking costs Envoy a fifth.
+        stats = self._get("/stats", format="json", usedonly="", filter=pattern).get("stats", [])
         return {stat["name"]: stat.get("value", 0) for stat in stats if "name" in stat}
 
     def _ask(self, path: str, **params: str) -> Any:
         try:
             return self._get(path, **params)
         except ConnectionRefusedError as exc:
-            raise TransportError(self._url, "no Envoy listens there") from exc
+            raise NobodyThereError(self._url, "no Envoy listens there") from exc
 
     def _get(self, path: str, **params: str) -> Any:
         try:
             return self._client.get(path, params=params).raise_for_status().json()
         except httpx.ConnectError as exc:
+            self._counted_at_s = -math.inf
             raise ConnectionRefusedError(str(exc)) from exc
         except (httpx.HTTPError, ValueError) as exc:
             raise TransportError(self._url + path, f"{type(exc).__name__}: {exc}") from exc
@@ -139,12 +203,3 @@ def _configuration(values: Mapping[str, Any]) -> Configuration:
 def _refusals(values: Mapping[str, Any], kind: str) -> int:
     # What is well-formed but wrong counts as rejected, what cannot be parsed as a failure.
     return sum(int(values.get(f"{kind}.{name}", 0)) for name in ("update_rejected", "update_failure"))
-
-
-def _is_fit(host: Mapping[str, Any]) -> bool:
-    health = host.get("health_status", {})
-    return health.get("eds_health_status", "HEALTHY") == "HEALTHY" and not _any_true(health, _FAULTS)
-
-
-def _any_true(health: Mapping[str, Any], names: Iterable[str]) -> bool:
-    return any(health.get(name) is True for name in names)

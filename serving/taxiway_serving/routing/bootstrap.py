@@ -5,28 +5,38 @@ What changes while it runs (clusters, routes) is not here but in the two files t
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from taxiway_serving.names import (
-    HEADER_CONTRACT,
     HEADER_HANDLE,
-    HEADER_REASON,
     HEADER_REQUEST_ID,
     HEADER_UNIT,
-    HEADER_USER_ID,
     USER_COOKIE,
+)
+from taxiway_serving.routing.ads_bootstrap import (
+    admin_cluster,
+    asking,
+    attempt_line,
+    controllers,
+    from_controller,
+    reading_listener,
+    told_attempts,
 )
 from taxiway_serving.routing.cluster_resources import METADATA, TYPE
 from taxiway_serving.routing.files import ConfigFiles
+from taxiway_serving.routing.replies import local_replies
 from taxiway_serving.settings import ServingSettings
+from taxiway_serving.tokens import ensure_token
 
 Json = dict[str, Any]
 
 _FILTERS: Final = TYPE + "envoy.extensions.filters.http."
 _LOGGERS: Final = TYPE + "envoy.extensions.access_loggers."
 _HCM: Final = TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+DRAIN_S: Final = 5
 _MAX_HEAP_BYTES: Final = 1 << 30
 _MAX_CLIENT_CONNECTIONS: Final = 5000
 _LATENCY_BUCKETS_MS: Final = (
@@ -70,19 +80,24 @@ _CLIENT_MAY_NOT_SET: Final = (
 def bootstrap(settings: ServingSettings) -> Json:
     """Return Envoy's static configuration for one host.
 
-    Client and admin ports are on loopback only. Every attempt on a variant is a JSON line in
-    `settings.attempt_log`, every request one in `settings.request_log`.
+    The admin port is on loopback only, and so is that of clients unless TAXIWAY_GATEWAY_HOST says otherwise. Every
+    attempt on a variant is a JSON line in `settings.attempt_log`, every request one in `settings.request_log`; an Envoy
+    of a fleet tells the controller its attempts instead.
     """
-    files = ConfigFiles(settings.envoy_dir)
     return {
-        "node": {"id": "taxiway-gateway", "cluster": "taxiway"},
+        "node": {"id": node_of(settings), "cluster": "taxiway"},
         "admin": {"address": _loopback(settings.envoy_admin_port)},
         "stats_config": {"histogram_bucket_settings": [_buckets()]},
         "overload_manager": _overload(),
         "layered_runtime": {"layers": [{"name": "limits", "static_layer": _RUNTIME}]},
-        "dynamic_resources": {"cds_config": _watched(files.clusters)},
-        "static_resources": {"listeners": [_listener(settings, files)]},
+        "dynamic_resources": {"cds_config": _clusters_source(settings), **_stream(settings)},
+        "static_resources": {"listeners": _listeners(settings), "clusters": _static_clusters(settings)},
     }
+
+
+def node_of(settings: ServingSettings) -> str:
+    """Return an Envoy's own name: no two that run at once have the same."""
+    return f"{socket.gethostname()}:{settings.envoy_admin_port}"
 
 
 def prepare(settings: ServingSettings) -> Path:
@@ -91,9 +106,14 @@ def prepare(settings: ServingSettings) -> Path:
     The clusters and routes of an earlier run are kept: that is how traffic flows again before the controller is back.
     """
     settings.envoy_dir.mkdir(parents=True, exist_ok=True)
-    ConfigFiles(settings.envoy_dir).create_if_absent()
-    path = settings.envoy_dir / "envoy.json"
-    path.write_text(json.dumps(bootstrap(settings), indent=1) + "\n")
+    if not _is_of_fleet(settings):
+        ConfigFiles(settings.envoy_dir).create_if_absent()
+    path = settings.envoy_dir / f"{_files_name(settings)}.json"
+    content = json.dumps(bootstrap(settings), indent=1) + "\n"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        # It holds the token that this Envoy shows the controller.
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
     return path
 
 
@@ -106,12 +126,19 @@ def command(settings: ServingSettings, config: Path) -> list[str]:
         *("--config-path", str(config)),
         *("--concurrency", "1"),
         *("--log-level", "warning"),
-        *("--log-path", str(settings.envoy_dir / "envoy.log")),
+        *("--log-path", str(settings.envoy_dir / f"{_files_name(settings)}.log")),
         # A guard that sees an attempt 10 s late rolls back 10 s late.
         *("--file-flush-interval-msec", "100"),
+        # Who leaves tells its clients at their next answers, and stops listening this much later.
+        *("--drain-strategy", "immediate", "--drain-time-s", str(DRAIN_S)),
         "--reject-unknown-dynamic-fields",
         "--disable-hot-restart",
     ]
+
+
+def _files_name(settings: ServingSettings) -> str:
+    """Return what an Envoy's own files are called: those of the one that fills in have a name of their own."""
+    return "envoy-spare" if settings.envoy_admin_port == settings.envoy_spare_admin_port else "envoy"
 
 
 def main() -> None:
@@ -123,12 +150,52 @@ def main() -> None:
 
 
 def _loopback(port: int) -> Json:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    return _address("127.0.0.1", port)
+
+
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def _watched(path: Path) -> Json:
     source = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
     return {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "path_config_source": source}
+
+
+def _is_of_fleet(settings: ServingSettings) -> bool:
+    return settings.router == "ads"
+
+
+def _clusters_source(settings: ServingSettings) -> Json:
+    return from_controller() if _is_of_fleet(settings) else _watched(ConfigFiles(settings.envoy_dir).clusters)
+
+
+def _stream(settings: ServingSettings) -> Json:
+    return {"ads_config": asking(ensure_token(settings.gateway_token_file))} if _is_of_fleet(settings) else {}
+
+
+def _static_clusters(settings: ServingSettings) -> list[Json]:
+    if not _is_of_fleet(settings):
+        return []
+    token = ensure_token(settings.gateway_token_file)
+    return [controllers(settings, token), *([admin_cluster(settings)] if settings.envoy_read_port else [])]
+
+
+def _listeners(settings: ServingSettings) -> list[Json]:
+    if not _is_of_fleet(settings) or not settings.envoy_read_port:
+        return [_listener(settings)]
+    return [_listener(settings), reading_listener(settings, ensure_token(settings.gateway_token_file))]
+
+
+def _requests(settings: ServingSettings) -> list[Json]:
+    # Nobody keeps the logs of a fleet's machines from growing.
+    return [] if _is_of_fleet(settings) else [file_log(settings.request_log, request_line())]
+
+
+def _attempts(settings: ServingSettings) -> Json:
+    if _is_of_fleet(settings):
+        return told_attempts(ensure_token(settings.gateway_token_file))
+    return file_log(settings.attempt_log, attempt_line())
 
 
 def _buckets() -> Json:
@@ -158,19 +225,20 @@ def _overload() -> Json:
     return {"resource_monitors": [heap, connections], "actions": [stop]}
 
 
-def _listener(settings: ServingSettings, files: ConfigFiles) -> Json:
-    manager = {"name": "hcm", "typed_config": _connection_manager(settings, files)}
+def _listener(settings: ServingSettings) -> Json:
+    manager = {"name": "hcm", "typed_config": _connection_manager(settings)}
     return {
         "name": "gateway",
-        "address": _loopback(settings.envoy_port),
-        # A second gateway on the same port must fail, not silently take half of the traffic.
-        "enable_reuse_port": False,
+        "address": _address(settings.envoy_host, settings.envoy_port),
+        # The Envoy that replaces this one listens beside it for a while. Another one cannot: it finds the port of the
+        # admin interface taken.
+        "enable_reuse_port": True,
         "per_connection_buffer_limit_bytes": 1 << 20,
         "filter_chains": [{"filters": [manager]}],
     }
 
 
-def _connection_manager(settings: ServingSettings, files: ConfigFiles) -> Json:
+def _connection_manager(settings: ServingSettings) -> Json:
     return {
         "@type": _HCM,
         "stat_prefix": "gateway",
@@ -190,16 +258,16 @@ def _connection_manager(settings: ServingSettings, files: ConfigFiles) -> Json:
             }
         },
         "early_header_mutation_extensions": [_drop_client_headers()],
-        "access_log": [_file_log(settings.request_log, request_line()), _counters()],
-        "local_reply_config": _local_replies(),
-        "scoped_routes": _scoped_routes(files),
+        "access_log": [*_requests(settings), _counters()],
+        "local_reply_config": local_replies(),
+        "scoped_routes": _scoped_routes(settings),
         "http_filters": _http_filters(settings),
     }
 
 
-def _scoped_routes(files: ConfigFiles) -> Json:
+def _scoped_routes(settings: ServingSettings) -> Json:
     segment = {"name": ":path", "element_separator": "/", "index": 1}
-    source = _watched(files.scopes)
+    source = from_controller() if _is_of_fleet(settings) else _watched(ConfigFiles(settings.envoy_dir).scopes)
     return {
         "name": "handles",
         "scope_key_builder": {"fragments": [{"header_value_extractor": segment}]},
@@ -225,7 +293,7 @@ def _http_filters(settings: ServingSettings) -> list[Json]:
     limit = {"@type": _FILTERS + "local_ratelimit.v3.LocalRateLimit", "stat_prefix": "rate_limit"}
     router = {
         "@type": _FILTERS + "router.v3.Router",
-        "upstream_log": [{**_file_log(settings.attempt_log, attempt_line()), "filter": _no_copies()}],
+        "upstream_log": [{**_attempts(settings), "filter": _no_copies()}],
     }
     return [
         {
@@ -240,28 +308,6 @@ def _http_filters(settings: ServingSettings) -> list[Json]:
 def _no_copies() -> Json:
     # Only a mirrored copy names its handle in the request: what becomes of it is no evidence.
     return {"header_filter": {"header": {"name": HEADER_HANDLE, "present_match": True, "invert_match": True}}}
-
-
-def attempt_line() -> Json:
-    """Return the JSON of one attempt on a variant; `evidence/access_log.py` reads it."""
-    return {
-        "at_s": "%START_TIME(%s.%3f)%",
-        "handle": "%ROUTE_NAME%",
-        "request_id": f"%REQ({HEADER_REQUEST_ID})%",
-        "user": f"%REQ({HEADER_USER_ID})%",
-        "uid": f"%REQ({HEADER_UNIT})%",
-        "via": f"%METADATA(ROUTE:{METADATA}:via)%",
-        "cluster": "%UPSTREAM_CLUSTER%",
-        "version": f"%UPSTREAM_METADATA({METADATA}:version)%",
-        "status": "%RESPONSE_CODE%",
-        "flags": "%RESPONSE_FLAGS%",
-        "duration_ms": "%DURATION%",
-        # From the last byte of the request that was sent until the first of the answer: no client can lengthen it.
-        "answer_us": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
-        "number": "%REQ(x-envoy-attempt-count)%",
-        # What the service itself says of this answer; the gateway reads no body.
-        "contract": f"%RESP({HEADER_CONTRACT})%",
-    }
 
 
 def request_line() -> Json:
@@ -281,7 +327,8 @@ def request_line() -> Json:
     }
 
 
-def _file_log(path: Path, line: Json) -> Json:
+def file_log(path: Path, line: Json) -> Json:
+    """Return a log that Envoy writes itself."""
     config = {
         "@type": _LOGGERS + "file.v3.FileAccessLog",
         "path": str(path),
@@ -307,52 +354,6 @@ def _counters() -> Json:
         ],
     }
     return {"name": "envoy.access_loggers.stats", "typed_config": config}
-
-
-def _local_replies() -> Json:
-    by_envoy = _error_body("%RESPONSE_CODE_DETAILS%", "%LOCAL_REPLY_BODY%")
-    not_found = _error_body("%RESPONSE_CODE_DETAILS%", "no handle is served under this path")
-    by_route = _error_body(f"%RESP({HEADER_REASON})%", "%LOCAL_REPLY_BODY%")
-    handle = {"header": {"key": HEADER_HANDLE, "value": "%ROUTE_NAME%"}}
-    overflow = {"header": {"key": "retry-after", "value": "1"}}
-    return {
-        "mappers": [
-            {"filter": {"response_flag_filter": {"flags": ["NR"]}}, "body_format_override": not_found},
-            {
-                "filter": {"response_flag_filter": {"flags": ["UO"]}},
-                "headers_to_add": [handle, overflow],
-                "body_format_override": by_envoy,
-            },
-            {
-                "filter": {"response_flag_filter": {}},
-                "headers_to_add": [handle],
-                "body_format_override": by_envoy,
-            },
-            # Without a flag, a 404 or 503 can only be one of the replies that the routes hold ready.
-            {
-                "filter": {"or_filter": {"filters": [_status(404), _status(503)]}},
-                "headers_to_add": [handle],
-                "body_format_override": by_route,
-            },
-        ],
-        "body_format": by_envoy,
-    }
-
-
-def _status(code: int) -> Json:
-    equal = {"op": "EQ", "value": {"default_value": code, "runtime_key": "taxiway.local_reply_status"}}
-    return {"status_code_filter": {"comparison": equal}}
-
-
-def _error_body(reason: str, message: str) -> Json:
-    error = {
-        "code": "%RESPONSE_CODE%",
-        "reason": reason,
-        "message": message,
-        "handle": "%ROUTE_NAME%",
-        "request_id": f"%REQ({HEADER_REQUEST_ID})%",
-    }
-    return {"json_format": {"error": error}}
 
 
 if __name__ == "__main__":

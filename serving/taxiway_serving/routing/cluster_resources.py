@@ -3,10 +3,11 @@
 Pure. Which of them a table needs is decided in `resources.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any, Final
 
-from taxiway_serving.names import READY_PATH, VariantId, cluster_name
+from taxiway_serving.names import VariantId, cluster_name
 from taxiway_serving.routing.router import Backend
 from taxiway_serving.routing.side_routes import Mirror
 
@@ -17,6 +18,10 @@ METADATA: Final = "taxiway"
 
 _MIRROR: Final = "mirror~"
 _MIRRORED_AT_ONCE: Final = 64
+LOST_S: Final = 3.0
+"""Seconds without an acknowledgement after which a request to a replica that has others beside it is lost."""
+_IPPROTO_TCP: Final = 6
+_TCP_USER_TIMEOUT: Final = 18
 
 
 def name_of(handle: str, version: int, stable: int | None = None) -> str:
@@ -43,10 +48,11 @@ def variant_cluster(handle: str, backend: Backend) -> Json:
         # Envoy hands what it learns of a host to its workers up to this much later. Traffic that moves meanwhile would
         # be answered by stable, and held against the version.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
-        "health_checks": [_health_check()],
+        "health_checks": [_health_check(backend.ready_path)],
         "outlier_detection": _outliers(),
         "circuit_breakers": _circuit_breakers(),
         "typed_extension_protocol_options": _http_options(),
+        **(_gives_up_lost() if backend.replicas else {}),
     }
 
 
@@ -78,20 +84,29 @@ def mirror_cluster(mirror: Mirror) -> Json:
     }
 
 
-def _static(name: str, addresses: Iterable[tuple[str, int]], metadata: Json) -> Json:
+def _static(name: str, addresses: Sequence[tuple[str, int]], metadata: Json) -> Json:
     sockets = ({"socket_address": {"address": host, "port_value": port}} for host, port in addresses)
     endpoints = [{"endpoint": {"address": socket}, "metadata": metadata} for socket in sockets]
     return {
         "@type": TYPE + "envoy.config.cluster.v3.Cluster",
         "name": name,
-        "type": "STATIC",
+        "type": "STATIC" if all(_is_number(host) for host, _ in addresses) else "STRICT_DNS",
         "connect_timeout": "0.5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
 
 
-def _health_check() -> Json:
-    # A refusal by /readyz counts at once; only silence needs three, so that a busy Python worker is not taken for dead.
+def _is_number(host: str) -> bool:
+    """Tell whether a host is an address itself; any other is a name, which Envoy asks for again and again."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _health_check(path: str) -> Json:
+    # A refusal counts at once; only silence needs three, so that a busy Python worker is not taken for dead.
     return {
         "timeout": "2s",
         "interval": "1s",
@@ -99,7 +114,7 @@ def _health_check() -> Json:
         "unhealthy_interval": "0.5s",
         "unhealthy_threshold": 3,
         "healthy_threshold": 1,
-        "http_health_check": {"path": READY_PATH},
+        "http_health_check": {"path": path},
     }
 
 
@@ -118,6 +133,16 @@ def _outliers() -> Json:
         "max_ejection_time": "5s",
         "max_ejection_percent": 100,
     }
+
+
+def _gives_up_lost() -> Json:
+    """Close a connection whose other end does not even acknowledge: its node is gone, and another replica may answer.
+
+    However busy a replica is, its kernel acknowledges at once.
+    """
+    ms = round(1e3 * LOST_S)
+    option = {"level": _IPPROTO_TCP, "name": _TCP_USER_TIMEOUT, "int_value": ms, "state": "STATE_PREBIND"}
+    return {"upstream_bind_config": {"socket_options": [option]}}
 
 
 def _circuit_breakers() -> Json:

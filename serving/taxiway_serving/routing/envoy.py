@@ -4,27 +4,28 @@ Which resources a table is lies in `resources.py`; how Envoy starts in `bootstra
 """
 
 import json
-import re
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import ConflictError, TransportError
 from taxiway_serving.names import VariantId, cluster_name
 from taxiway_serving.routing import read_back, resources
-from taxiway_serving.routing.admin import CLUSTERS_STAT, SCOPES_STAT, Admin, Configuration
+from taxiway_serving.routing.admin import CLUSTERS_STAT, SCOPES_STAT, Admin, Configuration, NobodyThereError
 from taxiway_serving.routing.cluster_resources import Json
 from taxiway_serving.routing.files import ConfigFiles, read, replace
+from taxiway_serving.routing.refusals import refusal_in
 from taxiway_serving.routing.router import Revision, Table
 from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
 
+T = TypeVar("T")
+
 _POLL_S: Final = 0.01
 _REASON_WAIT_S: Final = 0.5
-_REASON_LENGTH: Final = 1000
-_REFUSAL: Final = re.compile(r"reject|failure|error", re.IGNORECASE)
 
 
 class EnvoyRouter:
@@ -42,13 +43,14 @@ class EnvoyRouter:
     def __init__(self, settings: ServingSettings, *, patience_s: float = 5.0) -> None:
         self._files = ConfigFiles(settings.envoy_dir)
         self._log = settings.envoy_dir / "envoy.log"
-        self._admin = Admin(settings.envoy_admin_url)
+        self._admins = [Admin(url) for url in settings.own_admin_urls]
         self._patience_s = patience_s
         self._refused: dict[Revision, str] = {}
 
     def close(self) -> None:
-        """Close the connections to the admin interface."""
-        self._admin.close()
+        """Close the connections to the admin interfaces."""
+        for admin in self._admins:
+            admin.close()
 
     def publish(self, table: Table, *, allow_empty: bool = False) -> Revision:
         """Replace the clusters, wait until Envoy uses them, then replace the routes.
@@ -64,10 +66,9 @@ class EnvoyRouter:
                 "publish the endpoints, or pass allow_empty=True",
             )
         revision = table.revision()
-        before = self._admin.configuration()
-        if revision in self._refused or (
-            before is not None and before.runs(revision) and self._on_disk(revision)
-        ):
+        before = self._running()
+        runs_already = bool(before) and all(each.runs(revision) for each in before.values())
+        if revision in self._refused or (runs_already and self._on_disk(revision)):
             return revision
         made = resources.clusters(table)
         made += resources.lingering(made, _resources(self._files.clusters), _resources(self._files.scopes))
@@ -83,10 +84,10 @@ class EnvoyRouter:
     def applied(self, revision: Revision) -> Answer:
         """Answer from the versions that Envoy reports; unknown while none runs. See `Router.applied`."""
         try:
-            configuration = self._admin.configuration()
+            running = self._running().values()
         except TransportError:
             return Answer.UNKNOWN
-        return Answer.of(None if configuration is None else configuration.runs(revision))
+        return Answer.of(all(each.runs(revision) for each in running) if running else None)
 
     def rejection(self, revision: Revision) -> str | None:
         """Return the line of Envoy's log that says why, as far as there is one. See `Router.rejection`."""
@@ -94,55 +95,95 @@ class EnvoyRouter:
 
     def observed(self, handle: str) -> Split | None:
         """Return the split in Envoy's own dump of its configuration. See `Router.observed`."""
-        scope = self._admin.scope(handle)
-        return None if scope is None else read_back.split_of(scope)
+        return self._agreed(lambda admin: _split(admin.scope(handle)))
 
     def observed_routes(self, handle: str) -> SideRoutes:
         """Return what Envoy's own dump has beside the split. See `Router.observed_routes`."""
-        scope = self._admin.scope(handle)
-        return SideRoutes() if scope is None else read_back.side_routes_of(scope)
+        return self._agreed(lambda admin: _sides(admin.scope(handle)))
 
     def warm(self, variant: VariantId) -> Answer:
         """Answer whether its cluster exists and its host passes the health check. See `Router.warm`."""
+        name = cluster_name(variant)
         try:
-            return Answer.of(self._admin.is_healthy(cluster_name(variant)) is True)
+            return Answer.of(all(self._ask(lambda admin: admin.is_healthy(name) is True)))
         except TransportError:
             return Answer.UNKNOWN
 
     def drained(self, variant: VariantId) -> Answer:
         """Answer whether nothing is under way or waiting on its cluster. See `Router.drained`."""
         try:
-            return Answer.of(self._admin.active_requests(cluster_name(variant)) == 0)
+            return Answer.of(self.in_flight(variant) == 0)
         except TransportError:
             return Answer.UNKNOWN
 
+    def in_flight(self, variant: VariantId) -> int:
+        """Return what is under way or waiting on its cluster. See `Router.in_flight`."""
+        name = cluster_name(variant)
+        return sum(self._ask(lambda admin: admin.active_requests(name)))
+
+    def _running(self) -> dict[Admin, Configuration]:
+        """Return what each Envoy runs; there are two while one is replaced."""
+        found = ((admin, admin.configuration()) for admin in self._admins)
+        return {admin: each for admin, each in found if each is not None}
+
+    def _ask(self, question: Callable[[Admin], T]) -> list[T]:
+        """Return the answers of all Envoys that run."""
+        answers: list[T] = []
+        refusals: list[TransportError] = []
+        for admin in self._admins:
+            try:
+                answers.append(question(admin))
+            except NobodyThereError as error:
+                refusals.append(error)
+        if not answers:
+            raise refusals[0]
+        return answers
+
+    def _agreed(self, question: Callable[[Admin], T]) -> T:
+        first, *others = self._ask(question)
+        if any(other != first for other in others):
+            raise TransportError("Envoy", "one is replaced by another, and they do not route alike yet")
+        return first
+
     def _place(
-        self, path: Path, content: bytes, revision: Revision, kind: str, before: Configuration | None
+        self, path: Path, content: bytes, revision: Revision, kind: str, before: Mapping[Admin, Configuration]
     ) -> bool:
         """Replace one file and wait for Envoy's word; put the old one back and return False if it refuses."""
         old = read(path)
         log_offset = self._log.stat().st_size if self._log.exists() else 0
         replace(path, content)
-        if before is None or self._taken(revision, kind, before.rejections[kind]):
+        if not before or self._taken(revision, kind, before):
             return True
         if old is not None:
             replace(path, old)
         self._refused[revision] = _reason(self._log, log_offset)
         return False
 
-    def _taken(self, revision: Revision, kind: str, rejections: int) -> bool:
+    def _taken(self, revision: Revision, kind: str, before: Mapping[Admin, Configuration]) -> bool:
         deadline = time.monotonic() + self._patience_s
         while time.monotonic() < deadline:
-            now = self._admin.configuration()
-            if now is None or (now.versions[kind] == revision and now.warming == 0):
+            running = self._running()
+            if all(now.versions[kind] == revision and now.warming == 0 for now in running.values()):
                 return True
-            if now.rejections[kind] > rejections:
+            if any(admin in before and _refuses(now, before[admin], kind) for admin, now in running.items()):
                 return False
             time.sleep(_POLL_S)
         raise TransportError(kind, f"Envoy neither used nor refused {revision} within {self._patience_s:g} s")
 
     def _on_disk(self, revision: Revision) -> bool:
         return all(_revision_of(path) == revision for path in (self._files.clusters, self._files.scopes))
+
+
+def _refuses(now: Configuration, before: Configuration, kind: str) -> bool:
+    return now.rejections[kind] > before.rejections[kind]
+
+
+def _split(scope: Mapping[str, Any] | None) -> Split | None:
+    return None if scope is None else read_back.split_of(scope)
+
+
+def _sides(scope: Mapping[str, Any] | None) -> SideRoutes:
+    return SideRoutes() if scope is None else read_back.side_routes_of(scope)
 
 
 def _parsed(path: Path) -> dict[str, object]:
@@ -167,9 +208,8 @@ def _reason(log: Path, offset: int) -> str:
     """Return what Envoy wrote about a refusal. It writes its log with a delay, so look for a moment."""
     deadline = time.monotonic() + _REASON_WAIT_S
     while time.monotonic() < deadline:
-        lines = (read(log) or b"")[offset:].decode(errors="replace").splitlines()
-        told = [line for line in lines if _REFUSAL.search(line)]
-        if told:
-            return told[0][:_REASON_LENGTH]
+        told = refusal_in((read(log) or b"")[offset:].decode(errors="replace"))
+        if told is not None:
+            return told
         time.sleep(_POLL_S)
     return f"Envoy refused the configuration and did not say why; see {log}"

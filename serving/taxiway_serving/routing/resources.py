@@ -45,6 +45,7 @@ RETRY_BODY_BYTES: Final = 8 * 1024 * 1024
 _COOKIE_MAX_AGE_S: Final = 30 * 24 * 3600
 _SAFE_RETRIES: Final = "connect-failure,refused-stream,reset-before-request"
 _SHIELD_RETRIES: Final = "5xx,reset"
+_LOST_RETRIES: Final = "reset"
 _NEW_UID: Final = f"%REQ({HEADER_REQUEST_ID}):{UNIT_ID_LENGTH}%"
 _KNOWN_UID: Final = f"%DYNAMIC_METADATA({METADATA}:uid)%"
 
@@ -258,11 +259,24 @@ def _retry_policy(route: Route) -> Json:
     name = "envoy.retry_priorities.previous_priorities"
     kind = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
     return {
-        "retry_on": _SAFE_RETRIES,
+        **_elsewhere(route),
         "num_retries": 1,
         "per_try_timeout": _seconds(route.timeout_s),
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
         "retry_priority": {"name": name, "typed_config": {"@type": TYPE + kind, "update_frequency": 1}},
+    }
+
+
+def _elsewhere(route: Route) -> Json:
+    """Return what is tried again, and where: a request that a lost replica did not answer, another replica may."""
+    if not any(backend.replicas for backend in route.backends):
+        return {"retry_on": _SAFE_RETRIES}
+    name = "envoy.retry_host_predicates.previous_hosts"
+    kind = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    return {
+        "retry_on": f"{_SAFE_RETRIES},{_LOST_RETRIES}" if route.shield else _SAFE_RETRIES,
+        "retry_host_predicate": [{"name": name, "typed_config": {"@type": TYPE + kind}}],
+        "host_selection_retry_max_attempts": 5,
     }
 
 

@@ -31,8 +31,10 @@ class LogRotation:
     def __init__(
         self, settings: ServingSettings, *, limit_bytes: int = LIMIT_BYTES, kept: int = KEPT
     ) -> None:
-        self._logs = (settings.attempt_log, settings.request_log)
-        self._reopen_url = f"{settings.envoy_admin_url}/reopen_logs"
+        is_fleet = settings.router == "ads"
+        # A fleet's attempts are written by the controller, which opens the log for each of them.
+        self._logs = (settings.attempt_log,) if is_fleet else (settings.attempt_log, settings.request_log)
+        self._writers = () if is_fleet else settings.own_admin_urls
         self._limit_bytes, self._kept = limit_bytes, kept
 
     def look(self) -> None:
@@ -62,10 +64,20 @@ class LogRotation:
         return True
 
     def _reopen(self) -> None:
+        """Tell every Envoy of this host; where a connection is refused, there is none."""
+        answers = [self._told(url) for url in self._writers]
+        if self._writers and not any(answers):
+            raise TransportError("Envoy", "did not open new logs: none listens")
+
+    @staticmethod
+    def _told(url: str) -> bool:
         try:
-            httpx.post(self._reopen_url, timeout=5.0, trust_env=False).raise_for_status()
+            httpx.post(f"{url}/reopen_logs", timeout=5.0, trust_env=False).raise_for_status()
+        except httpx.ConnectError:
+            return False
         except httpx.HTTPError as error:
             raise TransportError("Envoy", f"did not open new logs: {error}") from error
+        return True
 
 
 def _numbered(path: Path, number: int) -> Path:

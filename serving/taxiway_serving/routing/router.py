@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Protocol
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.names import VariantId, check_handle, check_version
+from taxiway_serving.names import READY_PATH, VariantId, check_handle, check_version
 from taxiway_serving.routing.side_routes import HeaderRoute, Members, Mirror, SideRoutes
 from taxiway_serving.split import Split
 
@@ -25,6 +28,7 @@ class Backend:
         replicas: Host and port of its further replicas; requests go to all of them alike.
         model: Label for the x-taxiway-model header.
         ready: Whether a tester may reach it by pinning. One that is not ready still has a cluster, so that it can warm.
+        ready_path: Path that answers 200 while it takes requests.
     """
 
     version: int
@@ -32,6 +36,7 @@ class Backend:
     port: int
     model: str
     ready: bool = True
+    ready_path: str = READY_PATH
     replicas: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -50,7 +55,8 @@ class Backend:
         return ((self.host, self.port), *self.replicas)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: its digest is made once. A table of a thousand routes is asked for its revision at every look.
+@dataclass(frozen=True, kw_only=True)
 class Route:
     """All traffic of one handle.
 
@@ -83,6 +89,12 @@ class Route:
         if faults:
             raise InvalidSpecError(tuple(faults), f"route {self.handle}")
 
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, the same across processes."""
+        content = json.dumps(_content(self), sort_keys=True, default=asdict)
+        return hashlib.sha256(content.encode()).hexdigest()
+
     @property
     def side_routes(self) -> SideRoutes:
         """What goes beside the split: compare it with `Router.observed_routes`."""
@@ -90,27 +102,31 @@ class Route:
         return SideRoutes(headers=self.headers, mirror=self.mirror, members=members)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """The whole of what a router routes. At most one route per handle."""
 
     routes: tuple[Route, ...]
 
     def __post_init__(self) -> None:
-        handles = [route.handle for route in self.routes]
-        twice = sorted({handle for handle in handles if handles.count(handle) > 1})
+        counts = Counter(route.handle for route in self.routes)
+        twice = sorted(handle for handle, count in counts.items() if count > 1)
         if twice:
             raise InvalidSpecError(tuple(f"{handle} has more than one route" for handle in twice), "table")
 
     def route(self, handle: str) -> Route | None:
         """Return the route of a handle, or None."""
-        return next((route for route in self.routes if route.handle == handle), None)
+        return self._routes.get(handle)
 
     def revision(self) -> Revision:
         """Return the content hash: equal tables have equal revisions, across processes."""
         ordered = sorted(self.routes, key=lambda route: route.handle)
-        content = json.dumps([_content(route) for route in ordered], sort_keys=True, default=asdict)
+        content = "".join(route.digest for route in ordered)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _routes(self) -> Mapping[str, Route]:
+        return {route.handle: route for route in self.routes}
 
 
 class Router(Protocol):
@@ -165,6 +181,14 @@ class Router(Protocol):
 
     def drained(self, variant: VariantId) -> Answer:
         """Answer whether no request is under way on the variant, so that it may be taken out and stopped."""
+        ...
+
+    def in_flight(self, variant: VariantId) -> int:
+        """Return how many requests are under way or waiting on the variant, over all gateways.
+
+        Raises:
+            TransportError: If a gateway could not be asked.
+        """
         ...
 
 
