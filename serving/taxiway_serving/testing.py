@@ -21,6 +21,8 @@ from taxiway_serving.split import Split
 class FakeRuntime:
     """A runtime whose variants start, die and come back when a test says so. A `Runtime`.
 
+    Further replicas come and go with the first one, but for `kill_replica`.
+
     Attributes:
         now_s: Its clock; `step` moves it.
         specs: What runs or should run, by variant.
@@ -38,6 +40,8 @@ class FakeRuntime:
         self._states: dict[VariantId, VariantState] = {}
         self._logs: dict[VariantId, list[str]] = {}
         self._broken: set[VariantId] = set()
+        self._overdue: set[VariantId] = set()
+        self._further: dict[VariantId, tuple[int, ...]] = {}
         self._last_port = 20_000
 
     def ensure(self, spec: VariantSpec) -> None:
@@ -46,15 +50,15 @@ class FakeRuntime:
         self.calls.append(("ensure", str(variant)))
         state = self._states.get(variant)
         is_same = variant in self.specs and self.specs[variant].digest() == spec.digest()
-        if state is not None and is_same and state.phase in ("starting", "ready"):
-            return
-        restarts = state.restarts + 1 if state is not None and is_same and state.phase == "failed" else 0
         self.specs[variant] = spec
-        self._begin(variant, restarts)
+        if state is None or not is_same or state.pid is None:
+            was_dead = state is not None and is_same and state.phase == "failed"
+            self._begin(variant, state.restarts + 1 if state is not None and was_dead else 0)
+        self._fill(variant)
 
     def observe(self) -> Mapping[VariantId, VariantState]:
         """Return a copy of every state. See `Runtime.observe`."""
-        return dict(self._states)
+        return {variant: self._with_further(variant) for variant in self._states}
 
     def ready(self, variant: VariantId) -> Answer:
         """Answer from the state; unknown if a test made it unreachable. See `Runtime.ready`."""
@@ -72,25 +76,49 @@ class FakeRuntime:
         self.calls.append(("stop", str(variant)))
         self.specs.pop(variant, None)
         if variant in self._states:
+            self._further.pop(variant, None)
             self._set(variant, "stopped", "stopped as asked")
+
+    def running(self, variant: VariantId) -> set[str]:
+        """Return the names of the replicas that run."""
+        state = self._states.get(variant)
+        first = () if state is None or state.pid is None else (state.pid,)
+        return {str(number) for number in (*first, *self._further.get(variant, ()))}
 
     def step(self, seconds: float = 1.0) -> None:
         """Let time pass: what was starting comes one step nearer to ready."""
         self.now_s += seconds
         for variant, state in list(self._states.items()):
-            if state.phase != "starting" or variant in self._broken:
+            if state.phase != "starting":
+                continue
+            if variant in self._broken:
+                if variant in self._overdue:
+                    self._miss(variant, state)
                 continue
             self._waits[variant] -= 1
             if self._waits[variant] <= 0:
                 self._set(variant, "ready", "")
 
     def kill(self, variant: VariantId) -> None:
-        """Let the variant's process die, as `kill -9` would."""
+        """Let the variant's process die, as `kill -9` would, and all further replicas."""
+        self._further.pop(variant, None)
+        self._states[variant] = replace(self._states[variant], pid=None)
         self._set(variant, "failed", "killed")
 
-    def break_(self, variant: VariantId) -> None:
-        """Let the variant never become ready, from its next start on."""
+    def kill_replica(self, variant: VariantId) -> None:
+        """Let one further replica die; without any, the variant's process."""
+        further = self._further.get(variant, ())
+        if not further:
+            self.kill(variant)
+            return
+        self._further[variant] = further[1:]
+        self._states[variant] = replace(self._states[variant], restarts=self._states[variant].restarts + 1)
+
+    def break_(self, variant: VariantId, *, misses_deadline: bool = False) -> None:
+        """Let the variant never become ready, from its next start on, and fail only if it misses its deadline."""
         self._broken.add(variant)
+        if misses_deadline:
+            self._overdue.add(variant)
 
     def _begin(self, variant: VariantId, restarts: int) -> None:
         self._last_port += 1
@@ -108,9 +136,29 @@ class FakeRuntime:
         if self._starts_in_steps == 0 and variant not in self._broken:
             self._set(variant, "ready", "")
 
+    def _fill(self, variant: VariantId) -> None:
+        """Have as many further replicas as are asked for."""
+        wanted, further = self.specs[variant].replicas - 1, self._further.get(variant, ())
+        lacking = max(0, wanted - len(further))
+        fresh = range(self._last_port + 1, self._last_port + 1 + lacking)
+        self._last_port += lacking
+        self._further[variant] = (*further[:wanted], *fresh)
+
+    def _with_further(self, variant: VariantId) -> VariantState:
+        state = self._states[variant]
+        if state.phase != "ready":
+            return state
+        return replace(state, replicas=tuple(("127.0.0.1", port) for port in self._further.get(variant, ())))
+
+    def _miss(self, variant: VariantId, state: VariantState) -> None:
+        deadline_s = self.specs[variant].ready_deadline_s
+        if self.now_s > state.since_s + deadline_s:
+            self._set(variant, "failed", f"not ready within {deadline_s:g} s")
+
     def _set(self, variant: VariantId, phase: Phase, reason: str) -> None:
         old = self._states[variant]
-        pid = old.pid if phase in ("starting", "ready") else None
+        # What missed its deadline runs on, and is not started again.
+        pid = None if phase == "stopped" else old.pid
         self._states[variant] = replace(old, phase=phase, pid=pid, since_s=self.now_s, reason=reason)
         self._logs[variant].append(f"{self.now_s:.0f} {phase} {reason}".rstrip())
 
@@ -188,6 +236,11 @@ class FakeRouter:
     def drained(self, variant: VariantId) -> Answer:
         """Answer whether a test left no request under way. See `Router.drained`."""
         return Answer.of(self.active[variant] == 0 if self.is_reachable else None)
+
+    def in_flight(self, variant: VariantId) -> int:
+        """Return what a test left under way. See `Router.in_flight`."""
+        self._check_reachable()
+        return self.active[variant]
 
     def step(self) -> None:
         """Let the gateway take the table that was published last."""

@@ -25,7 +25,7 @@ from taxiway.errors import (
 )
 from taxiway.evaluation import evaluate
 from taxiway.packaging.image import Image
-from taxiway.runners import DockerRunner, Inputs, Job, Stop
+from taxiway.runners import DockerRunner, Inputs, Job, Stop, disk
 from taxiway.settings import Settings
 from taxiway.training import train
 from taxiway.transform import transform
@@ -175,9 +175,10 @@ def test_inputs_that_the_engine_cannot_see_are_sent_to_it(
     data = tmp_path / "data"
     data.mkdir()
     (data / "x").write_text("data")
-    elsewhere = "taxiway.runners.delivery._bind"
-    mount = {"Type": "bind", "Source": "/only/in/airflow", "Target": "/taxiway/data", "ReadOnly": True}
-    monkeypatch.setattr(elsewhere, lambda _: mount)
+    monkeypatch.setattr(
+        "taxiway.runners.delivery.bind",
+        lambda _, target: {"Type": "bind", "Source": "/only/in/airflow", "Target": target, "ReadOnly": True},
+    )
     lines: list[str] = []
     job = make("print(open('/taxiway/data/x').read())", inputs=Inputs(data_dir=data))
     bare_runner(tmp_path, plain_image, engine).run(job, lines.append)
@@ -356,3 +357,75 @@ def test_job_of_another_owner_is_no_orphan_of_ours(
         assert bare.reap(0) == ()
     finally:
         engine.remove(container)
+
+
+def test_component_that_somebody_else_stops_is_no_result(
+    bare: DockerRunner, make: Callable[..., Job], engine: Engine, until: Until
+) -> None:
+    """Many a training saves what it has when it is asked to end, and exits with 0: half a model, and no error."""
+    script = """
+import os, pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"], "half").write_text("half")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("begun", flush=True)
+time.sleep(60)
+"""
+    lines: list[str] = []
+    ends: list[BaseException] = []
+    thread = threading.Thread(
+        target=lambda: ends.append(caught(lambda: bare.run(make(script), lines.append)))
+    )
+    thread.start()
+    until(lambda: "begun" in lines, 60)
+    (name,) = containers_of(engine, bare)
+    engine._client.stop(name, timeout=20)
+    thread.join(60)
+    assert isinstance(ends[0], ComponentFailedError)
+    assert ends[0].exit_code == -15
+
+
+def test_folder_of_the_same_name_on_the_engines_host_is_not_mounted(
+    bare: DockerRunner, engine: Engine, plain_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written here must be read there: a path alone says nothing."""
+    labels = {"taxiway.job": "true", "taxiway.owner": bare._attendance.owner()}
+    assert disk.is_shared(engine, tmp_path / "home", plain_image.id, labels)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    monkeypatch.setattr(
+        "taxiway.runners.delivery.bind",
+        lambda _, target: {"Type": "bind", "Source": str(other), "Target": target, "ReadOnly": True},
+    )
+    assert not disk.is_shared(engine, tmp_path / "home", plain_image.id, labels)
+    assert containers_of(engine, bare) == []
+    assert not list((tmp_path / "home").glob("proof-*"))
+
+
+def test_container_that_nobody_attends_to_is_forgotten_at_once(
+    bare: DockerRunner,
+    make: Callable[..., Job],
+    engine: Engine,
+    plain_image: Image,
+    tmp_path: Path,
+    until: Until,
+) -> None:
+    """As that of a trial, whose retry is another job."""
+    job = make("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    lines: list[str] = []
+    stop = Stop()
+    thread = threading.Thread(target=lambda: caught(lambda: bare.run(job, lines.append, stop)))
+    thread.start()
+    until(lambda: "begun" in lines, 60)
+    other = bare_runner(tmp_path, plain_image, engine)
+    assert other.is_known(job.package, job.folder)
+    other.forget(job.package, job.folder)
+    assert len(containers_of(engine, bare)) == 1, "somebody attends to it"
+    stop.request()
+    thread.join(60)
+    (left,) = [bare._start(bare._plan(job), job, print)]
+    assert containers_of(engine, bare)
+    other.forget(job.package, job.folder)
+    assert not other.is_known(job.package, job.folder)
+    assert engine.find(left) is None

@@ -79,9 +79,17 @@ def test_image_is_recorded_and_another_one_under_its_name_is_refused(
 
 
 def test_image_holds_compiled_source_and_nothing_of_this_host(
-    training: CodePackage, boxed: Settings, engine: Engine, client: Any, monkeypatch: pytest.MonkeyPatch
+    handled: Path, handle: str, boxed: Settings, engine: Engine, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A file that cannot be compiled, such as a part of a template, is none that is imported."""
     monkeypatch.setenv("UV_INDEX_URL", "https://user:s3cret@index.example/simple")
+    (handled / "template.py").write_text("return 1")
+    project = handled / "pyproject.toml"
+    project.write_text(
+        project.read_text().replace('files = ["train.py"]', 'files = ["train.py", "template.py"]')
+    )
+    registered(handled, boxed, ("training",))
+    training = packages.lookup(handle, "training", boxed)
     made = packages.image(training, engine, boxed, print)
     shown = json.dumps([client.inspect_image(made.id), client.history(made.id)])
     assert "s3cret" not in shown
@@ -93,7 +101,7 @@ def test_image_holds_compiled_source_and_nothing_of_this_host(
             names = {name.partition("/")[2].split(".")[0] for name in tar.getnames()}
     finally:
         client.remove_container(container["Id"], force=True)
-    assert names == {"", "train", "__pycache__", "__pycache__/train"}
+    assert names == {"", "train", "template", "__pycache__", "__pycache__/train"}
 
 
 def test_same_recipe_gives_the_same_model_in_process_and_container(

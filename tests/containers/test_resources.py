@@ -61,6 +61,23 @@ def test_own_dockerfile_is_one_of_the_files(name: Any, fault: str | None) -> Non
     assert [fault in each for each in found] == ([True] if fault else []) if fault else found == []
 
 
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ({}, None),
+        ({"image": "registry.example/served@sha256:0"}, None),
+        ({"image": ""}, "must be the name of an image, got ''"),
+        ({"image": "two words"}, "must be the name of an image"),
+        ({"image": 3}, "must be the name of an image, got 3"),
+        ({"image": "served", "dockerfile": "Dockerfile"}, "leave one of them out"),
+    ],
+    ids=str,
+)
+def test_image_of_an_inference_is_a_name_and_the_only_one(table: dict[str, Any], fault: str | None) -> None:
+    found = resources.image_faults(table, WHERE)
+    assert [fault in each for each in found] == [True] if fault else found == []
+
+
 def test_project_says_what_its_components_may_use(project: Path) -> None:
     from taxiway.checkout import locate
 

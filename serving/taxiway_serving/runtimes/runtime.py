@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.names import VariantId
+from taxiway_serving.names import READY_PATH, VariantId
 
 __all__ = ["Phase", "Runtime", "VariantId", "VariantSpec", "VariantState"]
 
@@ -48,6 +48,7 @@ class VariantSpec:
         image: Container image of the inference code; it holds no model.
         url: Address of a server that somebody else runs, as `http://HOST:PORT`; it is routed to and never started.
         server: What answers: the team's Bento, or MLflow's own scoring server over the model's files.
+        ready_path: Path that answers 200 while it takes requests; other servers have other ones, MLflow's `/ping`.
         replicas: How many run alike, from 1, or the fewest of them where there is `most_replicas`.
         most_replicas: How many may run where load asks for more; None keeps `replicas`.
         cpus: Processor cores that each replica may use; None is no limit.
@@ -71,6 +72,7 @@ class VariantSpec:
     image: str = ""
     url: str = ""
     server: Server = "bento"
+    ready_path: str = READY_PATH
     replicas: int = 1
     most_replicas: int | None = None
     cpus: float | None = None
@@ -168,17 +170,22 @@ class Runtime(Protocol):
     """
 
     def ensure(self, spec: VariantSpec) -> None:
-        """Make the variant run: find it, or start it. A dead one is started again, with growing pauses.
+        """Make the variant run: find its replicas, or start them. A dead one is started again, with growing pauses.
 
-        Idempotent. A running variant whose content differs from the specification is replaced.
+        Idempotent, and asked again at every tick: what takes long, such as an image, is made beside it meanwhile. A
+        running variant of another content is replaced; another number of replicas is followed.
 
         Raises:
-            InvalidSpecError: If the specification names files that do not exist.
+            InvalidSpecError: If the specification names files that do not exist, or asks for what this runtime has not.
+            TransportError: If whoever runs it does not answer.
         """
         ...
 
     def observe(self) -> Mapping[VariantId, VariantState]:
-        """Return the state of every variant that this runtime knows, survivors of an earlier controller included."""
+        """Return the state of every variant that this runtime knows, survivors of an earlier controller included.
+
+        What cannot be looked at is as it was seen last: nothing fails because whoever runs it does not answer.
+        """
         ...
 
     def ready(self, variant: VariantId) -> Answer:
@@ -205,7 +212,7 @@ class Runtime(Protocol):
 
 
 _PATHS = ("bento_dir", "python", "model_dir", "contract")
-_SELDOM = ("image", "url", "server", "replicas", "most_replicas", "cpus", "memory_bytes", "copy")
+_SELDOM = ("image", "url", "server", "ready_path", "replicas", "most_replicas", "cpus", "memory_bytes", "copy")
 _DEFAULTS = {each.name: each.default for each in fields(VariantSpec)}
 
 
@@ -241,6 +248,8 @@ def _what_runs(spec: VariantSpec) -> list[str]:
         faults.append("model_dir is missing; only what has a url needs none")
     elif not spec.image and spec.python is None:
         faults.append("python or image is missing: the interpreter of a process, or the image of a container")
+    if not spec.ready_path.startswith("/") or not spec.ready_path.isprintable() or " " in spec.ready_path:
+        faults.append(f"ready_path must be a path such as {READY_PATH}, got {spec.ready_path!r}")
     if spec.server not in get_args(Server):
         faults.append(f"server must be one of {', '.join(get_args(Server))}, got {spec.server!r}")
     if not 1 <= spec.replicas <= MOST_REPLICAS:

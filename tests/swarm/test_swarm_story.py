@@ -1,0 +1,33 @@
+"""Everything that happens to a Swarm, under load through a live Envoy: what each event costs, counted and asserted."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import report, told
+from benchmarks.swarm import EVENTS, SwarmPlane, built, measured
+from benchmarks.swarm_nodes import Swarm
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("swarm")]
+
+
+@pytest.mark.timeout(600)
+def test_clients_notice_no_update_crash_or_drain_and_little_of_a_lost_node(
+    swarm: Swarm, base: str, tmp_path: Path
+) -> None:
+    made = SwarmPlane(swarm, built(swarm, base), tmp_path)
+    try:
+        with made.running():
+            figures = list(told(measured(made)))
+    finally:
+        swarm.mend()
+    report("swarm", figures)
+    counted = [figure for figure in figures if figure.name.endswith(": failed requests")]
+    assert [figure for figure in counted if not figure.holds] == []
+    assert [figure.name.partition(":")[0] for figure in counted] == [*EVENTS]
+    (requests,) = (figure.value for figure in figures if figure.name == "requests")
+    assert requests is not None
+    assert requests > 1_000
+    (scaled,) = (entry for entry in made.entries if entry.kind == "scaled")
+    assert (scaled.body["from"], scaled.body["to"]) == (2, 3)
+    assert scaled.body["in_flight_mean"] > 8
