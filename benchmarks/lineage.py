@@ -1,7 +1,8 @@
 """What `explain` of one model version costs among 10,000: `python -m benchmarks.lineage`.
 
 A real MLflow server on SQLite; its rows are copies of one version that came in by REST, since 10,000 calls would take
-minutes. The index is made by its own rebuild over REST, and every `explain` looks for news first, as it always does.
+minutes, and so are the tags of their stages in the data repository. The index is made by its own rebuild over REST,
+and every `explain` looks for news first, as it always does.
 """
 
 import json
@@ -84,6 +85,15 @@ def _fill(folder: Path, settings: Settings) -> None:
     tracking.create_version(HANDLE, run.run_id, "model", _tags(1, dataset), "", settings)
     with closing(sqlite3.connect(folder / "mlflow.db", timeout=60)) as store, store:
         _copy(store, dataset)
+    _tag(settings.data_repository, dataset)
+
+
+def _tag(root: Path, dataset: DatasetVersion) -> None:
+    """Tag a stage for each version, as a training leaves one in the data repository."""
+    tags = (
+        f"create refs/tags/models/{HANDLE}@v{number} {dataset.commit}\n" for number in range(1, VERSIONS + 1)
+    )
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=root, input="".join(tags), text=True, check=True)
 
 
 def _copy(store: sqlite3.Connection, dataset: DatasetVersion) -> None:

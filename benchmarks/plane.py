@@ -25,7 +25,6 @@ import httpx
 from benchmarks.load import Load, load
 from benchmarks.variants import Kind, behave
 from taxiway_serving.client import Controller
-from taxiway_serving.controller.roles import ensure_token
 from taxiway_serving.errors import TransportError
 from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.evidence.source import Attempt
@@ -35,6 +34,7 @@ from taxiway_serving.runtimes import tree
 from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
+from taxiway_serving.tokens import ensure_token
 
 HANDLE = "digits"
 START_S = 60.0
@@ -60,7 +60,7 @@ class Plane:
     """
 
     def __init__(self, home: Path, kind: Kind) -> None:
-        ports = _free_ports(3)
+        ports = free_ports(3)
         self.settings = ServingSettings.under(
             home, port=ports[0], envoy_port=ports[1], envoy_admin_port=ports[2]
         )
@@ -333,7 +333,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free now, all different."""
     probes = [socket.socket() for _ in range(count)]
     try:

@@ -11,7 +11,7 @@ from taxiway.settings import Settings
 from taxiway.trial.layout import Layout, choose_ports
 from taxiway.trial.services import Addresses, Services
 from taxiway.trial.supervisor import Supervisor
-from taxiway_serving.controller.roles import ensure_token
+from taxiway_serving.tokens import ensure_token
 
 START_S = 180.0
 CHECKOUT = Path(__file__).parents[1]

@@ -3,8 +3,9 @@
 import functools
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -15,6 +16,7 @@ from taxiway_serving.errors import (
     InvalidNameError,
     InvalidSpecError,
     NotFoundError,
+    NotLeaderError,
     NotReadyError,
     OverloadError,
     RoleError,
@@ -24,23 +26,35 @@ from taxiway_serving.errors import (
 
 REFUSALS: Mapping[str, Callable[..., TaxiwayError]] = {
     kind.__name__: kind
-    for kind in (InvalidSpecError, InvalidNameError, NotFoundError, ConflictError, OverloadError, RoleError)
+    for kind in (
+        InvalidSpecError,
+        InvalidNameError,
+        NotFoundError,
+        ConflictError,
+        NotLeaderError,
+        OverloadError,
+        RoleError,
+    )
 }
+FAILOVER_S: Final = 20.0
+"""So long a call to several controllers waits for one that leads: a lease's length, and the next leader's beginning."""
+_ROUND_S: Final = 0.25
 
 
 class Controller:
-    """The controller at a URL. Every call is safe to repeat."""
+    """The controller at a URL, or whichever of several leads. Every call is safe to repeat."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 10.0, actor: str = "api") -> None:
         """Remember where the controller is; nothing is sent yet.
 
         Args:
-            url: Address, such as `http://127.0.0.1:8570`.
+            url: Address, such as `http://127.0.0.1:8570`; several are separated by commas.
             token: What the controller keeps in its token file.
             timeout_s: Longest wait for one answer, in seconds.
             actor: Who asks, for the ledger; printable text.
         """
-        self._url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._urls = tuple(each.strip().rstrip("/") for each in url.split(","))
+        self._leader, self._timeout_s = self._urls[0], timeout_s
         self._headers = {"x-taxiway-actor": actor} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def deploy(self, handle: str, version: int, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,6 +70,10 @@ class Controller:
     def undeploy(self, handle: str, version: int) -> dict[str, Any]:
         """Ask for a model version without traffic to stop."""
         return self._call("DELETE", f"/v1/endpoints/{handle}/variants/{version}")
+
+    def runtime(self) -> str:
+        """Return where the controller runs variants: `process`, `docker` or `swarm`."""
+        return str(self._call("GET", "/v1/runtime")["runtime"])
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Return every endpoint."""
@@ -142,6 +160,9 @@ class Controller:
             command_id: The caller's name for this command: sent twice with it, it is done once.
         """
         path = f"/v1/endpoints/{handle}/rollouts/{quote(rollout_id, safe='')}/{verb}"
+        if len(self._urls) > 1:
+            # This call may be sent twice, to one that dies of it and to the next.
+            command_id = command_id or uuid.uuid4().hex
         return self._call("POST", path, _given(version=version, step=step, command_id=command_id or None))
 
     def undo(
@@ -264,10 +285,29 @@ class Controller:
     def _call(
         self, method: str, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
+        """Ask the controller; of several, one after another until one that leads has answered.
+
+        A controller that fell silent may have done what it was asked: asked again, it is done once.
+        """
+        end_s = time.monotonic() + (FAILOVER_S if len(self._urls) > 1 else 0.0)
+        while True:
+            try:
+                return self._ask(self._leader, method, path, body)
+            except TransportError:
+                if time.monotonic() >= end_s:
+                    raise
+                place = self._urls.index(self._leader) + 1
+                self._leader = self._urls[place % len(self._urls)]
+                if place == len(self._urls):
+                    time.sleep(_ROUND_S)
+
+    def _ask(
+        self, url: str, method: str, path: str, body: dict[str, Any] | list[dict[str, Any]] | None
+    ) -> dict[str, Any]:
         try:
             answer = httpx.request(
                 method,
-                self._url + path,
+                url + path,
                 json=body,
                 headers=self._headers,
                 timeout=self._timeout_s,
@@ -275,11 +315,11 @@ class Controller:
                 verify=_certificates(),
             )
         except httpx.HTTPError as error:
-            raise TransportError(f"controller at {self._url}", f"{type(error).__name__}: {error}") from error
+            raise TransportError(f"controller at {url}", f"{type(error).__name__}: {error}") from error
         if answer.is_success:
             data: dict[str, Any] = answer.json()
             return data
-        raise _refusal(self._url, answer)
+        raise _refusal(url, answer)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,7 +9,9 @@
     ├── ConflictError             the request contradicts what is already there
     ├── OverloadError             there is no room for more just now; may be retried later
     ├── NotReadyError             a variant missed its deadline; carries the end of its log
+    ├── ToolFailedError           a tool or an engine that was asked for something ended with an error
     └── TransportError            a peer could not be reached or did not answer; may be retried
+        └── NotLeaderError        a controller that was asked does not lead; ask the one that does, or again
 
 The facts are attributes and `args`, so that an error survives pickling. No code but these classes lives here.
 """
@@ -106,6 +108,17 @@ class NotReadyError(TaxiwayError):
         return f"{head}\nThe end of its log:\n{self.log_tail}" if self.log_tail else head
 
 
+class ToolFailedError(TaxiwayError):
+    """A tool (git, dvc, uv, bentoml's build, a container engine) that ended with an error."""
+
+    def __init__(self, command: str, exit_code: int, output: str) -> None:
+        super().__init__(command, exit_code, output)
+        self.command, self.exit_code, self.output = command, exit_code, output
+
+    def __str__(self) -> str:
+        return f"`{self.command}` ended with {self.exit_code}:\n{self.output}"
+
+
 class TransportError(TaxiwayError):
     """A peer that could not be reached, or did not answer in time or in form. May be retried."""
 
@@ -115,3 +128,12 @@ class TransportError(TaxiwayError):
 
     def __str__(self) -> str:
         return f"{self.peer}: {self.reason}; trying again is safe"
+
+
+class NotLeaderError(TransportError):
+    """A controller that stands by, or leads no more, was asked for what the leader alone does. May be retried."""
+
+    def __init__(self, controller: str, leader: str = "") -> None:
+        super().__init__(controller, f"does not lead; ask {leader}" if leader else "does not lead, nor does anybody yet")
+        self.args = (controller, leader)
+        self.controller, self.leader = controller, leader

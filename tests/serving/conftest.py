@@ -1,11 +1,13 @@
 """What the serving plane's tests share: free ports, toy model servers, and a real Envoy."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -14,10 +16,12 @@ import psutil
 import pytest
 
 from taxiway_serving.contracts import Until
+from taxiway_serving.ledger.database import open_engine
 from taxiway_serving.routing import bootstrap
 from taxiway_serving.routing.router import Backend
-from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.runtimes.runtime import VariantSpec, VariantState
 from taxiway_serving.settings import ServingSettings
+from tests.postgres import Postgres
 from tests.serving.plane import Plane
 
 TOY = Path(__file__).with_name("toy_server.py")
@@ -56,11 +60,24 @@ class Gateway:
     def start(self) -> None:
         argv = bootstrap.command(self.settings, bootstrap.prepare(self.settings))
         self._process = subprocess.Popen(argv)
-        wait_until(lambda: answers(self.settings.envoy_admin_url + "/ready"))
+        try:
+            wait_until(lambda: answers(self.settings.envoy_admin_url + "/ready"))
+        except AssertionError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def client(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=15)
@@ -77,6 +94,14 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=1, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def slow_call(pool: Executor, state: VariantState) -> Callable[[], int]:
+    """Begin a call to a toy that takes a second, and return a function that waits for its status."""
+    url = f"http://{state.host}:{state.port}"
+    called = pool.submit(lambda: httpx.post(f"{url}/slow", timeout=30, trust_env=False).status_code)
+    wait_until(lambda: httpx.get(f"{url}/busy", timeout=10, trust_env=False).json()["busy"] == 1)
+    return called.result
 
 
 def wait_until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
@@ -97,6 +122,23 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of an empty database; every test of a store runs on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'controller.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
+
+def tamper(url: str, statement: str) -> None:
+    """Change a database beside its store."""
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from taxiway_serving.contracts import Until
 from taxiway_serving.routing import bootstrap
+from taxiway_serving.routing.ads_bootstrap import attempt_line
 from taxiway_serving.settings import ServingSettings
 from tests.serving.conftest import Gateway, answers
 
@@ -63,7 +64,7 @@ def test_prepare_keeps_the_routes_of_an_earlier_run(settings: ServingSettings) -
 
 def test_attempts_are_written_where_the_evidence_is_read(settings: ServingSettings) -> None:
     assert str(settings.attempt_log) in json.dumps(bootstrap.bootstrap(settings))
-    assert set(bootstrap.attempt_line()) >= {
+    assert set(attempt_line()) >= {
         "at_s",
         "handle",
         "cluster",

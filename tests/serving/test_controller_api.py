@@ -11,7 +11,7 @@ import uvicorn
 from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.main import only_controller_of
-from taxiway_serving.controller.roles import ensure_token
+from taxiway_serving.tokens import ensure_token
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,

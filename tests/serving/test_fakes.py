@@ -5,7 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.contracts import RouterContract, RuntimeContract, SourceContract, Until
+from taxiway_serving.contracts import (
+    Crash,
+    RouterContract,
+    Running,
+    RuntimeContract,
+    SourceContract,
+    Until,
+)
 from taxiway_serving.errors import TransportError
 from taxiway_serving.names import VariantId
 from taxiway_serving.routing.router import Backend, Route, Table
@@ -41,9 +48,39 @@ class TestFakeRuntime(RuntimeContract):
     def runtime(self) -> FakeRuntime:
         return FakeRuntime()
 
+    takes_requests = False
+
     @pytest.fixture
     def until(self, runtime: FakeRuntime) -> Until:
         return stepping(runtime.step)
+
+    @pytest.fixture
+    def heir(self, runtime: FakeRuntime) -> Callable[[], FakeRuntime]:
+        return lambda: runtime
+
+    @pytest.fixture
+    def never_ready(self, runtime: FakeRuntime) -> Callable[[VariantSpec], VariantSpec]:
+        def broken(spec: VariantSpec) -> VariantSpec:
+            runtime.break_(spec.variant, misses_deadline=True)
+            return spec
+
+        return broken
+
+    @pytest.fixture
+    def running(self, runtime: FakeRuntime) -> Running:
+        return runtime.running
+
+    @pytest.fixture
+    def crash(self, runtime: FakeRuntime) -> Crash:
+        return runtime.kill_replica
+
+    @pytest.fixture
+    def limits_of(self, runtime: FakeRuntime) -> Callable[[VariantId], tuple[float | None, int | None]]:
+        return lambda variant: (runtime.specs[variant].cpus, runtime.specs[variant].memory_bytes)
+
+    @pytest.fixture
+    def ask(self) -> None:
+        return None
 
 
 class TestFakeRouter(RouterContract):

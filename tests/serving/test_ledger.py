@@ -1,6 +1,8 @@
 """The store: what is committed is there after a reopening, whole or not at all, and the ledger shows tampering."""
 
-import sqlite3
+import json
+import random
+import string
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.ledger.chain import broken_at
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.ledger.store import Change, Endpoint, Note, Rollout, Variant, Wish
@@ -17,12 +20,7 @@ from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, Status
 from taxiway_serving.split import Split
 from taxiway_serving.strategies import plan
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'home' / 'controller.db'}"
-
+from tests.serving.conftest import tamper
 
 OpenStore = Callable[[], SqlStore]
 
@@ -79,6 +77,21 @@ def test_store_remembers_units_by_rollout(open_store: OpenStore) -> None:
     assert store.met("r1", 2) == ["user:a", "user:b"]
 
 
+def test_user_whose_name_is_longer_than_any_index_takes_is_remembered(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    """A client could else hold up every commit by one header of some thousand bytes."""
+    row = {**dict.fromkeys(("at_s", "duration_ms", "number"), 1), "status": 200, "version": "2", "pin": ""}
+    user = "".join(random.Random(1).choices(string.ascii_letters, k=8000))  # noqa: S311
+    row |= {"handle": "digits", "cluster": "digits/2", "request_id": "r", "user": user, "flags": "-"}
+    (tmp_path / "attempts.jsonl").write_text(json.dumps(row) + "\n")
+    (attempt,) = AttemptLog(tmp_path / "attempts.jsonl").read("").attempts
+    store, name = open_store(), "é" * 250
+    store.commit(Change(marks=((name, attempt.unit, 2, frozenset()),)))
+    assert store.met(name, 2) == [attempt.unit]
+    assert attempt.unit.startswith("user:")
+
+
 def test_ledger_chain_is_whole_over_several_commits(open_store: OpenStore) -> None:
     store = open_store()
     for number in range(5):
@@ -96,8 +109,7 @@ def test_ledger_chain_is_whole_over_several_commits(open_store: OpenStore) -> No
 def test_ledger_shows_tampering(url: str, open_store: OpenStore, tampering: str) -> None:
     store = open_store()
     store.commit(Change(notes=tuple(_note(number) for number in range(5))))
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file as connection:
-        connection.execute(tampering)
+    tamper(url, tampering)
     assert broken_at(store.entries(None, after=0, limit=100)) == 3
 
 
@@ -116,13 +128,12 @@ def test_note_whose_body_would_hide_a_field_of_its_entry_is_refused() -> None:
 
 def test_store_refuses_tables_of_a_newer_version(url: str, open_store: OpenStore) -> None:
     open_store().close()
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file as connection:
-        connection.execute("PRAGMA user_version=99")
-    with pytest.raises(InvalidSpecError, match="schema 99"):
+    tamper(url, "UPDATE alembic_version SET version_num = '0099'")
+    with pytest.raises(InvalidSpecError, match="schema 0099"):
         open_store()
 
 
 def test_store_refuses_another_database_without_showing_its_password() -> None:
     with pytest.raises(InvalidSpecError) as caught:
-        SqlStore("postgresql://ann:secret@db/taxiway")
+        SqlStore("mysql://ann:secret@db/taxiway")
     assert "secret" not in str(caught.value)

@@ -77,11 +77,6 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'controller.db'}"
-
-
-@pytest.fixture
 def store(url: str) -> Iterator[SqlStore]:
     with closing(SqlStore(url, keeps_deliveries=True)) as made:
         yield made
@@ -234,7 +229,7 @@ def test_outbox_worker_delivers_by_itself_while_its_context_lasts(
     assert sink.events == ["event-1"]
 
 
-def test_outbox_worker_outlives_a_pass_that_fails(store: SqlStore, sink: Sink, outbox: SqlOutbox) -> None:
+def test_outbox_worker_outlives_a_pass_that_fails(store: SqlStore, sink: Sink, url: str) -> None:
     clock = iter([1.0])
 
     def now_s() -> float:
@@ -247,7 +242,7 @@ def test_outbox_worker_outlives_a_pass_that_fails(store: SqlStore, sink: Sink, o
             return super().due(now_s, limit=limit)
 
     store.commit(_told(1))
-    with closing(Shaky(str(outbox._engine.url))) as shaky:
+    with closing(Shaky(url)) as shaky:
         postman = Postman(outbox=shaky, url=sink.url, clock=now_s)
         with delivering(postman, every_s=0.01):
             wait_until(lambda: sink.events == ["event-1"])

@@ -6,18 +6,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.contracts import RuntimeContract, Until
+from taxiway_serving.contracts import Ask, Crash, Running, RuntimeContract, Until
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import VariantId
-from taxiway_serving.runtimes.process import ProcessRuntime, bento_command
+from taxiway_serving.runtimes.process import ProcessRuntime, serving_command
 from taxiway_serving.runtimes.runtime import VariantSpec
-from tests.serving.conftest import TOY, answers, processes_of
+from tests.serving.conftest import TOY, answers, processes_of, slow_call
 
 FIRST = VariantId(handle="digits", version=1)
 MakeSpec = Callable[..., VariantSpec]
@@ -70,6 +73,13 @@ def runtime(folder: Path) -> Iterator[ProcessRuntime]:
     runtime.close()
 
 
+def arbiters_of(folder: Path, variant: VariantId) -> list[psutil.Process]:
+    """Return the first process of each replica of a variant."""
+    place = f"{folder / 'variants' / variant.handle / str(variant.version)}"
+    own = [each for each in processes_of(folder) if "--worker" not in each.cmdline()]
+    return [each for each in own if each.environ()["TAXIWAY_VARIANT"].startswith((f"{place}#", f"{place}/"))]
+
+
 def serving(runtime: ProcessRuntime, spec: VariantSpec, until: Until) -> int:
     """Start a variant, wait until it serves, and return the id of its first process."""
     runtime.ensure(spec)
@@ -81,7 +91,37 @@ def serving(runtime: ProcessRuntime, spec: VariantSpec, until: Until) -> int:
 
 @pytest.mark.slow
 class TestProcessRuntime(RuntimeContract):
-    pass
+    has_limits = False
+
+    @pytest.fixture
+    def heir(self, folder: Path) -> Iterator[Callable[[], ProcessRuntime]]:
+        with ExitStack() as stack:
+            yield lambda: stack.enter_context(closing(ProcessRuntime(folder, command=toy_command)))
+
+    @pytest.fixture
+    def never_ready(self) -> Callable[[VariantSpec], VariantSpec]:
+        return lambda spec: replace(spec, environment={"TOY_NEVER_READY": "1"})
+
+    @pytest.fixture
+    def running(self, folder: Path) -> Running:
+        return lambda variant: {str(process.pid) for process in arbiters_of(folder, variant)}
+
+    @pytest.fixture
+    def crash(self, folder: Path) -> Crash:
+        def kill(variant: VariantId) -> None:
+            for process in arbiters_of(folder, variant)[0].children(recursive=True):
+                process.kill()
+
+        return kill
+
+    @pytest.fixture
+    def limits_of(self) -> None:
+        return None
+
+    @pytest.fixture
+    def ask(self) -> Iterator[Ask]:
+        with ThreadPoolExecutor(1) as pool:
+            yield lambda state: slow_call(pool, state)
 
 
 @pytest.mark.slow
@@ -310,7 +350,7 @@ def test_broken_record_counts_as_none(runtime: ProcessRuntime, folder: Path) -> 
 
 def test_command_serves_the_bento_on_loopback(make_spec: MakeSpec) -> None:
     spec = make_spec(1)
-    assert bento_command(spec, 4321) == [
+    assert serving_command(spec, 4321) == [
         *(str(spec.python), "-m", "bentoml", "serve", str(spec.bento_dir)),
         *("--host", "127.0.0.1", "--port", "4321"),
     ]

@@ -4,10 +4,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taxiway_serving.errors import ConflictError, InvalidSpecError, OverloadError
@@ -16,15 +15,11 @@ from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.rewards import Rewards, summarise
+from tests.postgres import Postgres
 from tests.serving.test_rewards import CLICK, EVENTS, EXPOSURES, HOWS, event, exposure
 
 NOW_S = 1000.0
 Open = Callable[[], SqlRewards]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'home' / 'controller.db'}"
 
 
 @pytest.fixture
@@ -274,11 +269,8 @@ def test_summary_reaches_back_further_when_asked(rewards: SqlRewards) -> None:
     assert [since(since_s).rewarded for since_s in (150.0, 0.0, 150.0)] == [1, 2, 1]
 
 
-@pytest.mark.slow
-@settings(max_examples=30)
-@given(exposures=EXPOSURES, events=EVENTS, how=HOWS, now_s=st.floats(450, 1000), data=st.data())
-def test_store_and_rules_agree_whatever_comes_when(
-    exposures: list[Exposure], events: list[Event], how: str, now_s: float, data: st.DataObject
+def check_that_store_and_rules_agree(
+    url: str, exposures: list[Exposure], events: list[Event], how: str, now_s: float, data: st.DataObject
 ) -> None:
     """The log hands out requests in order; a product reports before, between and after, and again."""
     metric = replace(CLICK, how=how)  # type: ignore[arg-type]
@@ -288,7 +280,7 @@ def test_store_and_rules_agree_whatever_comes_when(
     for each in data.draw(st.permutations([*events, *again])):
         calls.insert(data.draw(st.integers(0, len(calls))), each)
 
-    with tempfile.TemporaryDirectory() as folder, closing(SqlRewards(f"sqlite:///{folder}/r.db")) as rewards:
+    with closing(SqlRewards(url)) as rewards:
 
         def counted() -> dict[int, Rewards]:
             found = rewards.summary("digits", metric, versions=[1, 2, 3], since_s=0.0, now_s=now_s)
@@ -303,6 +295,31 @@ def test_store_and_rules_agree_whatever_comes_when(
                 counted()
         expected = summarise(exposures, events, metric, versions=[1, 2, 3], since_s=0.0, now_s=now_s)
         assert counted() == {version: replace(one, last_at_s=None) for version, one in expected.items()}
+
+
+@pytest.mark.slow
+@settings(max_examples=30)
+@given(exposures=EXPOSURES, events=EVENTS, how=HOWS, now_s=st.floats(450, 1000), data=st.data())
+def test_store_and_rules_agree_whatever_comes_when(
+    exposures: list[Exposure], events: list[Event], how: str, now_s: float, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/r.db"
+        check_that_store_and_rules_agree(url, exposures, events, how, now_s, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(exposures=EXPOSURES, events=EVENTS, how=HOWS, now_s=st.floats(450, 1000), data=st.data())
+def test_postgresql_and_rules_agree_whatever_comes_when(
+    postgres: Postgres,
+    exposures: list[Exposure],
+    events: list[Event],
+    how: str,
+    now_s: float,
+    data: st.DataObject,
+) -> None:
+    check_that_store_and_rules_agree(postgres.database(), exposures, events, how, now_s, data)
 
 
 def test_hours_that_are_over_are_counted_as_before(rewards: SqlRewards) -> None:

@@ -10,7 +10,7 @@ from taxiway_serving.settings import ServingSettings, inherited_environment
 
 def test_settings_have_defaults_below_home(tmp_path: Path) -> None:
     settings = ServingSettings.from_environment({"TAXIWAY_HOME": str(tmp_path)})
-    assert settings == ServingSettings.under(tmp_path)
+    assert settings == ServingSettings.under(tmp_path, envoy_spare_admin_port=8582)
     assert settings.database_url == f"sqlite:///{tmp_path}/controller.db"
     assert settings.controller_url == "http://127.0.0.1:8570"
     assert settings.gateway_url == "http://127.0.0.1:8580"
@@ -39,6 +39,8 @@ def test_settings_follow_every_variable(tmp_path: Path) -> None:
         home=tmp_path,
         database_url="sqlite:///x.db",
         token_file=Path("/secret/token"),
+        gateway_token_file=Path("/secret/token.gateway"),
+        envoy_spare_admin_port=8582,
         host="127.0.0.2",
         port=1,
         envoy_dir=Path("/envoy"),
@@ -58,6 +60,24 @@ def test_settings_name_every_fault_at_once() -> None:
     with pytest.raises(InvalidSpecError) as caught:
         ServingSettings.from_environment(wrong)
     assert len(caught.value.faults) == 5
+
+
+def test_fleet_is_this_host_unless_one_says_otherwise(tmp_path: Path) -> None:
+    home = {"TAXIWAY_HOME": str(tmp_path)}
+    settings = ServingSettings.from_environment(home)
+    assert settings.controller_ads_addresses == (("127.0.0.1", 8571),)
+    assert settings.fleet_admin_urls == ("http://127.0.0.1:8581", "http://127.0.0.1:8582")
+    told = {
+        "TAXIWAY_ADS_ADDRESSES": "one:8571, two:8572",
+        "TAXIWAY_ENVOY_ADMIN_URLS": "http://gate1:8581/,http://gate2:8581",
+    }
+    settings = ServingSettings.from_environment({**home, **told})
+    assert settings.controller_ads_addresses == (("one", 8571), ("two", 8572))
+    assert settings.fleet_admin_urls == ("http://gate1:8581", "http://gate2:8581")
+    wrong = {"TAXIWAY_ADS_ADDRESSES": "one,two:0", "TAXIWAY_ENVOY_ADMIN_URLS": "gate1"}
+    with pytest.raises(InvalidSpecError) as caught:
+        ServingSettings.from_environment({**home, **wrong})
+    assert len(caught.value.faults) == 3
 
 
 def test_children_inherit_no_secret() -> None:

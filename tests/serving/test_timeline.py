@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,6 @@ from taxiway_serving.timeline import Served, Span, bin_of, latency_ms
 DAY_S = 86_400
 NOW_S = 1_000_000_005.0
 START_S = 1_000_000_000
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'controller.db'}"
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 Run as `python toy_server.py PORT`. What it does wrong is told by variables: TOY_FAIL_EVERY=3 answers every third call
 with 500, TOY_DELAY_S=1 takes a second, TOY_NEVER_READY=1 refuses /readyz, TOY_EXIT=3 ends at once with that code,
-TOY_ALONE=1 serves without a worker.
+TOY_ALONE=1 serves without a worker, TOY_HOST=0.0.0.0 listens everywhere, TOY_CONTRACT=kept says so of each answer. A
+call to /slow takes a second. Asked to end, it answers what is under way first.
 """
 
 import itertools
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
@@ -19,6 +21,7 @@ from types import FrameType
 FAIL_EVERY = int(os.environ.get("TOY_FAIL_EVERY", "0"))
 DELAY_S = float(os.environ.get("TOY_DELAY_S", "0"))
 CALLS = itertools.count(1)
+UNDER_WAY: set[object] = set()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,13 +34,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        time.sleep(DELAY_S)
+        UNDER_WAY.add(self)
+        time.sleep(1.0 if self.path == "/slow" else DELAY_S)
         self._answer(500 if FAIL_EVERY and next(CALLS) % FAIL_EVERY == 0 else 200)
+        self.wfile.flush()
+        UNDER_WAY.discard(self)
 
     def _answer(self, status: int) -> None:
-        body = json.dumps({"version": os.environ.get("TAXIWAY_MODEL_VERSION"), "path": self.path}).encode()
+        told = {"version": os.environ.get("TAXIWAY_MODEL_VERSION"), "path": self.path}
+        body = json.dumps(told | ({"busy": len(UNDER_WAY)} if self.path == "/busy" else {})).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
+        if "TOY_CONTRACT" in os.environ:
+            self.send_header("x-taxiway-contract", os.environ["TOY_CONTRACT"])
         self.end_headers()
         self.wfile.write(body)
 
@@ -54,6 +63,15 @@ class Server(ThreadingHTTPServer):
         self.socket = listener
 
 
+def serve(listener: socket.socket) -> None:
+    """Serve until asked to end, then until nothing is under way; connections that wait for a request are cut."""
+    server = Server(listener)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.05)
+    while UNDER_WAY:
+        time.sleep(0.01)
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -62,7 +80,7 @@ def say(text: str) -> None:
 def listen(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((os.environ.get("TOY_HOST", "127.0.0.1"), port))
     listener.listen(128)
     return listener
 
@@ -86,12 +104,14 @@ def main() -> None:
         say("cannot load the model")
         sys.exit(int(os.environ["TOY_EXIT"]))
     if sys.argv[1] == "--worker":
-        Server(socket.socket(fileno=int(sys.argv[2]))).serve_forever()
+        serve(socket.socket(fileno=int(sys.argv[2])))
+        return
     listener = listen(int(sys.argv[1]))
     say(f"listening on {sys.argv[1]}")
     if "TOY_ALONE" in os.environ:
-        Server(listener).serve_forever()
-    arbitrate(listener)
+        serve(listener)
+    else:
+        arbitrate(listener)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from taxiway_serving.contracts import Until
 from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.names import VariantId
-from taxiway_serving.routing.envoy import EnvoyRouter
-from taxiway_serving.routing.router import Route, Table
+from taxiway_serving.routing.router import Route, Router, Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
 from tests.serving.conftest import Toy
@@ -22,7 +21,7 @@ def table(split: Split | None, *toys: Toy, **changes: Any) -> Table:
     return Table(routes=(Route(**{"handle": "digits", "split": split, "backends": backends, **changes}),))
 
 
-def put(router: EnvoyRouter, wished: Table, until: Until) -> None:
+def put(router: Router, wished: Table, until: Until) -> None:
     """Publish a table and wait until it runs and all of it is warm."""
     revision = router.publish(wished)
     until(lambda: router.applied(revision) is Answer.YES)

@@ -5,20 +5,18 @@ right: see `roles.py`.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import Body, Depends, FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 
 from taxiway_serving.controller import views
 from taxiway_serving.controller.answered import add_request_route
 from taxiway_serving.controller.commands import Commands
+from taxiway_serving.controller.error_answers import add_error_answers
 from taxiway_serving.controller.feedback import (
     add_estimate_routes,
     add_feedback_routes,
@@ -27,34 +25,15 @@ from taxiway_serving.controller.feedback import (
 from taxiway_serving.controller.limits import BodyLimit
 from taxiway_serving.controller.roles import Right, Tokens, allowed
 from taxiway_serving.controller.tick import Reconciler
-from taxiway_serving.errors import (
-    AuthenticationError,
-    ConflictError,
-    InvalidSpecError,
-    NotFoundError,
-    OverloadError,
-    RoleError,
-    TaxiwayError,
-    TransportError,
-)
+from taxiway_serving.errors import NotFoundError
 from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.feedback import Exposure
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.store import Store
 from taxiway_serving.ledger.timeline import SqlTimeline
-from taxiway_serving.names import VariantId, check_handle
+from taxiway_serving.names import READY_PATH, VariantId, check_handle
 from taxiway_serving.rollout.spec import spec_from_json
 from taxiway_serving.runtimes.runtime import Runtime, Server, VariantSpec
-
-STATUS_OF = {
-    InvalidSpecError: 422,
-    NotFoundError: 404,
-    ConflictError: 409,
-    OverloadError: 429,
-    RoleError: 403,
-    AuthenticationError: 401,
-    TransportError: 503,
-}
 
 
 class VariantBody(BaseModel):
@@ -68,6 +47,7 @@ class VariantBody(BaseModel):
     image: str = ""
     url: str = ""
     server: Server = "bento"
+    ready_path: str = READY_PATH
     replicas: int = 1
     most_replicas: int | None = None
     cpus: float | None = None
@@ -120,6 +100,7 @@ class Parts:
         rewards: What was reported; None leaves the routes of feedback out.
         timeline: What happened when; None leaves its route out.
         attempts_of: What the gateway's log has of a request.
+        runtime_name: What the settings call the runtime.
     """
 
     store: Store
@@ -134,6 +115,7 @@ class Parts:
     rewards: SqlRewards | None = None
     timeline: SqlTimeline | None = None
     attempts_of: Callable[[str], Sequence[Attempt]] = lambda _request_id: ()
+    runtime_name: str = "process"
 
     @property
     def tokens(self) -> Tokens:
@@ -141,32 +123,20 @@ class Parts:
         return Tokens(operator=self.token, viewer=self.viewer_token, reporter=self.reporter_token)
 
 
-def create_app(parts: Parts, *, lifespan: Callable[[], Any] | None = None) -> FastAPI:
-    """Return the application.
+def create_app(parts: Parts) -> FastAPI:
+    """Return the application of a controller that leads.
 
     Args:
         parts: What it speaks for.
-        lifespan: Context manager that runs while the application does (the ticking thread).
     """
-
-    @asynccontextmanager
-    async def running(_app: FastAPI) -> AsyncIterator[None]:
-        if lifespan is None:
-            yield
-            return
-        with lifespan():
-            yield
-
-    app = FastAPI(title="Taxiway controller", version="1", lifespan=running)
-    app.add_exception_handler(TaxiwayError, _error_answer)
-    app.add_exception_handler(RequestValidationError, _malformed_answer)
-
+    app = FastAPI(title="Taxiway controller", version="1")
+    add_error_answers(app)
     app.add_middleware(BodyLimit)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """Answer that the controller runs."""
-        return {"status": "ok"}
+        """Answer that the controller runs, and leads; see `standby.py` for the other answer."""
+        return {"status": "ok", "role": "leader"}
 
     _add_endpoint_routes(app, parts)
     _add_variant_routes(app, parts)
@@ -241,6 +211,11 @@ def _add_endpoint_routes(app: FastAPI, parts: Parts) -> None:
 
 def _add_variant_routes(app: FastAPI, parts: Parts) -> None:
     viewer, operator = (Depends(allowed(parts.tokens, right)) for right in (Right.READ, Right.ACT))
+
+    @app.get("/v1/runtime")
+    def show_runtime(_: str = viewer) -> dict[str, str]:
+        """Show where variants run: what a deployment brings along depends on it."""
+        return {"runtime": parts.runtime_name}
 
     @app.put("/v1/endpoints/{handle}/variants/{version}")
     def deploy(handle: str, version: int, body: VariantBody, who: str = operator) -> dict[str, Any]:
@@ -325,20 +300,3 @@ def _endpoint(parts: Parts, handle: str) -> dict[str, Any]:
         gateway_url=parts.gateway_url,
         now_s=parts.clock(),
     )
-
-
-def _error_answer(_request: Request, error: Exception) -> JSONResponse:
-    code = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 500)
-    return _answer(code, type(error).__name__, str(error), error.args)
-
-
-def _malformed_answer(request: Request, error: Exception) -> JSONResponse:
-    """Return FastAPI's refusal of a malformed request in the form of every other one."""
-    found = error.errors() if isinstance(error, RequestValidationError) else ()
-    faults = tuple(f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in found)
-    return _error_answer(request, InvalidSpecError(faults, "request"))
-
-
-def _answer(code: int, reason: str, message: str, facts: Sequence[Any] = ()) -> JSONResponse:
-    error = {"code": code, "reason": reason, "message": message, "facts": list(facts)}
-    return JSONResponse({"error": error}, status_code=code)

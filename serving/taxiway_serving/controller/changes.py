@@ -22,19 +22,18 @@ UNUSED_S = 3600.0
 
 def merged(changes: Iterable[Change]) -> Change:
     """Return several changes as one, stored whole or not at all; the last word on an endpoint or a variant holds."""
-    whole = Change()
-    for change in changes:
-        whole = Change(
-            endpoints=(*whole.endpoints, *change.endpoints),
-            variants=(*whole.variants, *change.variants),
-            rollouts=(*whole.rollouts, *change.rollouts),
-            notes=(*whole.notes, *change.notes),
-            marks=(*whole.marks, *change.marks),
-            forgotten=(*whole.forgotten, *change.forgotten),
-            cursor=change.cursor if change.cursor is not None else whole.cursor,
-            deliveries=(*whole.deliveries, *change.deliveries),
-        )
-    return whole
+    parts = list(changes)
+    cursors = [change.cursor for change in parts if change.cursor is not None]
+    return Change(
+        endpoints=tuple(each for change in parts for each in change.endpoints),
+        variants=tuple(each for change in parts for each in change.variants),
+        rollouts=tuple(each for change in parts for each in change.rollouts),
+        notes=tuple(each for change in parts for each in change.notes),
+        marks=tuple(each for change in parts for each in change.marks),
+        forgotten=tuple(each for change in parts for each in change.forgotten),
+        cursor=cursors[-1] if cursors else None,
+        deliveries=tuple(each for change in parts for each in change.deliveries),
+    )
 
 
 def queued(rollout: Rollout, fleet: Fleet, now_s: float, *, retry_of: str = "") -> Change:
@@ -67,7 +66,7 @@ def awake(
         now_s: Seconds since the epoch.
         is_anew: Whether one that has failed before gets a fresh start.
     """
-    mine = [v for v in fleet.variants if v.handle == handle and v.version in versions]
+    mine = [v for v in fleet.variants_of(handle) if v.version in versions]
     return tuple(_awake(variant, now_s, is_anew=is_anew) for variant in mine)
 
 
@@ -154,7 +153,7 @@ def retired(fleet: Fleet, rollout: Rollout, now_s: float) -> tuple[Variant, ...]
     leaving = retirements(rollout, now_s)
     return tuple(
         replace(variant, retire_at_s=leaving[variant.handle, variant.version])
-        for variant in fleet.variants
+        for variant in fleet.variants_of(rollout.spec.handle)
         if (variant.handle, variant.version) in leaving
     )
 
@@ -170,7 +169,7 @@ def _live_already(spec: RolloutSpec, stable: int | None, state: RolloutState, no
 
 def lineage_of(fleet: Fleet, handle: str, *versions: int | None) -> dict[str, Any]:
     """Return what versions of a handle were made of, by version, as far as it was said when they were deployed."""
-    mine = [each for each in fleet.variants if each.handle == handle and each.version in versions]
+    mine = [each for each in fleet.variants_of(handle) if each.version in versions]
     return {str(each.version): each.spec["lineage"] for each in mine if each.spec.get("lineage")}
 
 

@@ -108,6 +108,7 @@ class Commands:
                     host=known.host,
                     port=known.port,
                     replicas=known.replicas,
+                    scaled_to=known.scaled_to,
                     retire_at_s=stays_s,
                     ready_at_s=known.ready_at_s,
                     failed_at_s=known.failed_at_s,

@@ -3,7 +3,7 @@
 Pure but for what it reads from the store: the same look at the same store gives the same change.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,20 +17,22 @@ from taxiway_serving.controller.ordering import (
     is_older,
     located,
     may_leave,
-    table_of,
 )
 from taxiway_serving.controller.senses import Sensed, Senses
 from taxiway_serving.controller.tally import Tally, concerns, tally
+from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.machine import Decision, advance
 from taxiway_serving.rollout.observation import GroupSeen, Observation
 from taxiway_serving.rollout.state import PROMOTIONS, Outcome, RolloutState, Status, Verdict
-from taxiway_serving.routing.router import Revision, Router
+from taxiway_serving.routing.router import Revision, Router, Table
 
 GIVEN_UP = (Outcome.ABORTED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)
 WELL = (*PROMOTIONS, Outcome.COMPLETED)
+MOST_BEGUN = 25
+"""Rollouts that begin at one look: what takes long here, the guards of all handles wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,22 @@ class Decided:
         return merged([self.looks, self.rest])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """One look at the world, with its attempts by handle, and the table that was wanted then."""
+
+    world: World
+    attempts: Mapping[str, Sequence[Attempt]]
+    wanted: Table
+
+
+def _by_handle(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.handle, []).append(attempt)
+    return found
+
+
 class Decider:
     """Decides about the whole fleet. One thread calls it, under the controller's lock."""
 
@@ -82,7 +100,7 @@ class Decider:
         now_s: float,
         *,
         published: Revision | None,
-        mirror_to: tuple[str, int] | None,
+        wanted: Table,
     ) -> Decided:
         """Return everything that this look changes.
 
@@ -91,10 +109,11 @@ class Decider:
             world: What was seen.
             now_s: Seconds since the epoch.
             published: Revision of the table that was asked for last.
-            mirror_to: Where mirrored requests go.
+            wanted: The table that the desired state asks for now.
         """
-        wanted = table_of(fleet, world.variants, mirror_to)
-        judged = [self._judged(fleet, world, each, now_s, published, wanted) for each in fleet.running]
+        seen = _Seen(world=world, attempts=_by_handle(world.attempts), wanted=wanted)
+        rejection = self._router.rejection(published) if published else None
+        judged = [self._judged(fleet, seen, each, now_s, rejection) for each in fleet.running]
         judged = [self._together(each, judged, now_s) for each in judged]
         changes = [self._change(fleet, world, each, now_s) for each in judged]
         news = [each for each in judged if each.has_changed or each.tally.marks]
@@ -110,41 +129,41 @@ class Decider:
         )
 
     def _next_turns(self, fleet: Fleet, now_s: float) -> Iterator[Change]:
-        """Begin what waits, first come, first served, as far as there is room."""
+        """Begin what waits, first come, first served, as far as there is room, and some at each look."""
+        left = MOST_BEGUN
         for waiting in fleet.queued:
+            if not left:
+                return
             change = begun(waiting, fleet, now_s, most=self._most_rollouts)
             if change.rollouts:
                 others = [each for each in fleet.rollouts if each.spec.id != waiting.spec.id]
                 fleet = replace(fleet, rollouts=(*others, *change.rollouts))
+                left -= 1
                 yield change
 
     def _judged(
         self,
         fleet: Fleet,
-        world: World,
+        looked: "_Seen",
         rollout: Rollout,
         now_s: float,
-        published: Revision | None,
-        wanted: Any,
+        rejection: str | None,
     ) -> Judged:
-        counted = self._count(world, rollout)
-        route = wanted.route(rollout.spec.handle)
+        world = looked.world
+        counted = self._count(looked.attempts.get(rollout.spec.handle, ()), rollout)
+        route = looked.wanted.route(rollout.spec.handle)
         seen = self._observation(fleet, world, rollout, counted, self._senses.sense(rollout, fleet, now_s))
         seen = replace(
             seen,
             applied=_applied(fleet, world, rollout.spec.handle, route.side_routes if route else None),
             group=self._group(rollout),
-            rejection=self._router.rejection(published) if published else None,
+            rejection=rejection,
         )
         decision = advance(rollout.spec, rollout.plan, rollout.state, seen, now_s)
         return Judged(before=rollout, seen=seen, tally=counted, decision=decision)
 
-    def _count(self, world: World, rollout: Rollout) -> Tally:
-        mine = [
-            attempt
-            for attempt in world.attempts
-            if attempt.handle == rollout.spec.handle and concerns(attempt, rollout.spec, rollout.state)
-        ]
+    def _count(self, attempts: Sequence[Attempt], rollout: Rollout) -> Tally:
+        mine = [attempt for attempt in attempts if concerns(attempt, rollout.spec, rollout.state)]
         known = (
             self._store.marked(rollout.spec.id, sorted({attempt.unit for attempt in mine})) if mine else {}
         )
@@ -269,7 +288,8 @@ class Decider:
                 yield after
 
     def _may_leave(self, variant: Variant, fleet: Fleet, world: World, now_s: float) -> bool:
-        if variant.handle not in world.splits or variant.retire_at_s is None:
+        is_due = variant.retire_at_s is not None and now_s >= variant.retire_at_s
+        if not is_due or variant.wish is not Wish.RUNNING or variant.handle not in world.splits:
             return False
         drained = self._router.drained(VariantId(handle=variant.handle, version=variant.version))
         observed = world.splits[variant.handle]

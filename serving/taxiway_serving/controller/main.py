@@ -1,109 +1,113 @@
-"""The controller's process: `taxiway-controller`. Wires the parts, keeps the tick going, serves the interface."""
+"""The controller's process: `taxiway-controller`, and `taxiway-controller migrate`. Parts are wired in `wiring.py`."""
 
+import argparse
 import fcntl
 import logging
-import threading
-import time
+import os
+import secrets
+import signal
+import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from taxiway_serving import routing, runtimes
-from taxiway_serving.controller.app import Parts, create_app
-from taxiway_serving.controller.commands import Commands
-from taxiway_serving.controller.outbox import telling
-from taxiway_serving.controller.reverifying import Reverifier
-from taxiway_serving.controller.roles import ensure_tokens
-from taxiway_serving.controller.sensing import Sensing
-from taxiway_serving.controller.shadowing import Shadowing
-from taxiway_serving.controller.tick import Reconciler
+from taxiway_serving.controller.leading import Candidacy
+from taxiway_serving.controller.standby import create_standby
+from taxiway_serving.controller.wiring import leading
 from taxiway_serving.errors import ConflictError
-from taxiway_serving.evidence.access_log import AttemptLog
-from taxiway_serving.evidence.queries import Queries, Sources
-from taxiway_serving.ledger.rewards import SqlRewards
-from taxiway_serving.ledger.sql import SqlStore
-from taxiway_serving.ledger.timeline import SqlTimeline
-from taxiway_serving.routing.rotation import LogRotation
+from taxiway_serving.ledger.database import Database, open_engine
+from taxiway_serving.ledger.lease_sql import SqlLease
+from taxiway_serving.ledger.migrating import statements
 from taxiway_serving.settings import ServingSettings
-from taxiway_serving.shadow.comparator import Comparator, comparing
 
-log = logging.getLogger(__name__)
+ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+_CLOSE_S = 10
 
 
 def main() -> None:
-    """Run the controller until SIGTERM or SIGINT. Variants and Envoy go on without it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("httpx", "aiohttp.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    """Do what the command line asks for; without a word, run the controller."""
+    parser = argparse.ArgumentParser(prog="taxiway-controller", description="Taxiway's controller")
+    migrate = parser.add_subparsers(dest="command").add_parser(
+        "migrate", help="bring the database's tables up to date, as every start does"
+    )
+    migrate.add_argument("--sql", action="store_true", help="print the statements and run none")
+    asked = parser.parse_args()
     settings = ServingSettings.from_environment()
+    if asked.command == "migrate":
+        _migrate(settings, is_printed=asked.sql)
+    else:
+        _run(settings)
+
+
+def _migrate(settings: ServingSettings, *, is_printed: bool) -> None:
+    if not is_printed:
+        Database(settings.database_url).close()
+        return
+    engine = open_engine(settings.database_url)
+    try:
+        sys.stdout.write(statements(engine))
+    finally:
+        engine.dispose()
+
+
+def _run(settings: ServingSettings) -> None:
+    """Run until SIGTERM or SIGINT. Variants and Envoy go on without the controller."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for chatty in ("httpx", "aiohttp.access", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Uvicorn hands the signal on when it has closed its port: what is open then, the lease above all, is given back.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     settings.home.mkdir(parents=True, exist_ok=True)
-    with only_controller_of(settings.home), comparing(settings.home) as comparator, telling(settings):
-        parts, sensing = wire(settings, comparator)
-        app = create_app(parts, lifespan=lambda: ticking(parts.reconciler, settings.tick_s))
-        try:
-            uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
-        finally:
-            sensing.close()
+    if settings.database_url.startswith("sqlite:"):
+        with only_controller_of(settings.home), leading(settings) as app:
+            _server(settings, app).run()
+        return
+    address = _address(settings)
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    lease = SqlLease(settings.database_url, holder=holder, address=address, lease_s=settings.lease_s)
+    with closing(lease):
+        _stand(settings, lease, address)
 
 
-def wire(settings: ServingSettings, comparator: Comparator) -> tuple[Parts, Sensing]:
-    """Return the controller's parts over the real runtime, router, evidence and store; the caller closes the senses."""
-    store = SqlStore(settings.database_url, keeps_deliveries=bool(settings.webhook_url))
-    runtime = runtimes.chosen(settings)
-    shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
-    sensing = sense(settings, shadowing)
-    reconciler = Reconciler(
-        store=store,
-        runtime=runtime,
-        router=routing.chosen(settings),
-        source=AttemptLog(settings.attempt_log),
-        clock=time.time,
-        senses=sensing,
-        mirror_to=shadowing.address,
-        most_rollouts=settings.most_rollouts,
-        chores={
-            "rotation of the access logs": LogRotation(settings).look,
-            "old feedback": lambda: sensing.rewards.prune(now_s=time.time()),
-            "old timelines": lambda: sensing.timeline.tidy(now_s=time.time()),
-        },
-    )
-    commands = Commands(
-        store=store,
-        lock=reconciler.lock,
-        home=settings.home,
-        clock=time.time,
-        most_rollouts=settings.most_rollouts,
-        rollback_window=settings.rollback_window,
-        settle=reconciler.settle,
-    )
-    tokens = ensure_tokens(settings.token_file)
-    parts = Parts(
-        store=store,
-        commands=commands,
-        reconciler=reconciler,
-        runtime=runtime,
-        token=tokens.operator,
-        viewer_token=tokens.viewer,
-        reporter_token=tokens.reporter,
-        gateway_url=settings.gateway_url,
-        rewards=sensing.rewards,
-        timeline=sensing.timeline,
-        attempts_of=AttemptLog(settings.attempt_log).find,
-    )
-    return parts, sensing
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
-def sense(settings: ServingSettings, shadowing: Shadowing | None = None) -> Sensing:
-    """Return the senses of a controller; the caller closes them."""
-    return Sensing(
-        rewards=SqlRewards(settings.database_url, retention_s=settings.feedback_retention_s),
-        timeline=SqlTimeline(settings.database_url),
-        shadowing=shadowing,
-        reverifier=Reverifier(settings.gateway_url),
-        queries=Queries(Sources.from_file(settings.metric_sources_file)),
+def _stand(settings: ServingSettings, lease: SqlLease, address: str) -> None:
+    standby = create_standby(address, lambda: lease.leader)
+    candidacy = Candidacy(lease, lambda term: leading(settings, term), standby, lease_s=settings.lease_s)
+    server = _server(settings, candidacy)
+    candidacy.on_fault = lambda: setattr(server, "should_exit", True)
+    with candidacy:
+        server.run()
+    if candidacy.fault is not None:
+        raise candidacy.fault
+
+
+def _server(settings: ServingSettings, app: ASGIApp) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=_CLOSE_S,
+        )
     )
+
+
+def _address(settings: ServingSettings) -> str:
+    """Return where others reach this controller, for those who ask a standby."""
+    if settings.host in ANY_HOST:
+        return f"http://{socket.gethostname()}:{settings.port}"
+    return settings.controller_url
 
 
 @contextmanager
@@ -121,32 +125,6 @@ def only_controller_of(home: Path) -> Iterator[None]:
                 str(home), "another controller runs there", "stop it, or give a home of its own"
             ) from error
         yield
-
-
-@contextmanager
-def ticking(reconciler: Reconciler, tick_s: float) -> Iterator[None]:
-    """Tick in a thread of its own while the context lasts."""
-    stopped = threading.Event()
-    thread = threading.Thread(
-        target=_tick_until, args=(reconciler, tick_s, stopped), name="tick", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(timeout=15)
-
-
-def _tick_until(reconciler: Reconciler, tick_s: float, stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        began = time.monotonic()
-        try:
-            reconciler.tick()
-        except Exception:
-            # The loop must outlive any single tick: a controller that stops looking can no longer roll back.
-            log.exception("tick failed and is tried again")
-        stopped.wait(max(0.05, tick_s - (time.monotonic() - began)))
 
 
 if __name__ == "__main__":

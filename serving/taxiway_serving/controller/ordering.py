@@ -6,11 +6,12 @@ is sent to it, and its process ends only when a table without it was read back.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import is_not
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
-from taxiway_serving.names import VariantId
+from taxiway_serving.names import READY_PATH, VariantId
 from taxiway_serving.rollout.judges import candidates_of
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import PROMOTIONS, RolloutState, Status
@@ -81,6 +82,8 @@ def located(variant: Variant, states: States) -> Variant:
     seen = states.get(VariantId(handle=variant.handle, version=variant.version))
     if seen is None or not seen.port:
         return variant
+    if (seen.host, seen.port, seen.replicas) == (variant.host, variant.port, variant.replicas):
+        return variant
     return replace(variant, host=seen.host, port=seen.port, replicas=seen.replicas)
 
 
@@ -108,39 +111,90 @@ def table_of(
         mirror_to: Host and port of the comparator; None while there is none, and nothing is mirrored.
         on_fault: Is told of each handle whose route could not be made as it was asked for.
     """
-    routes = (_sound_route(endpoint, fleet, states, mirror_to, on_fault) for endpoint in fleet.endpoints)
-    return Table(routes=tuple(route for route in routes if route))
+    return TableMaker(mirror_to).table(fleet, states, on_fault=on_fault)
+
+
+Present = tuple[tuple[Variant, bool], ...]
+"""The variants of a handle that can be routed to, each with whether it is ready."""
+
+
+class TableMaker:
+    """Makes tables, one look after the other. A route is made anew only when what it follows from has changed.
+
+    Args:
+        mirror_to: Host and port of the comparator; None while there is none, and nothing is mirrored.
+    """
+
+    def __init__(self, mirror_to: tuple[str, int] | None = None) -> None:
+        self._mirror_to = mirror_to
+        self._made: dict[str, tuple[Endpoint, Present, Route]] = {}
+        self._last = Table(routes=())
+
+    def table(self, fleet: Fleet, states: States, *, on_fault: OnFault = _nobody) -> Table:
+        """Return the table that the desired state asks for. See `table_of`."""
+        made: dict[str, tuple[Endpoint, Present, Route]] = {}
+        routes = []
+        for endpoint in fleet.endpoints:
+            present = _present(fleet.variants_of(endpoint.handle), states)
+            known = self._made.get(endpoint.handle)
+            if known is None or known[0] != endpoint or known[1] != present:
+                route, is_sound = _sound_route(endpoint, present, self._mirror_to, on_fault)
+                if route is None:
+                    continue
+                known = (endpoint, present, route)
+                if not is_sound:
+                    # Made again at every look, so that its fault is told as long as it lasts.
+                    routes.append(route)
+                    continue
+            made[endpoint.handle] = known
+            routes.append(known[2])
+        self._made = made
+        if len(routes) != len(self._last.routes) or any(map(is_not, routes, self._last.routes)):
+            self._last = Table(routes=tuple(routes))
+        return self._last
+
+
+def _present(variants: Sequence[Variant], states: States) -> Present:
+    return tuple(
+        (variant, _is_ready(variant, states))
+        for variant in variants
+        if variant.wish is Wish.RUNNING and variant.port
+    )
+
+
+def _is_ready(variant: Variant, states: States) -> bool:
+    seen = states.get(VariantId(handle=variant.handle, version=variant.version))
+    return seen is not None and seen.phase == "ready"
 
 
 def _sound_route(
-    endpoint: Endpoint, fleet: Fleet, states: States, mirror_to: tuple[str, int] | None, on_fault: OnFault
-) -> Route | None:
+    endpoint: Endpoint, present: Present, mirror_to: tuple[str, int] | None, on_fault: OnFault
+) -> tuple[Route | None, bool]:
+    """Return a handle's route, and whether it is as it was asked for."""
     try:
-        return _route(endpoint, fleet, states, mirror_to)
+        return _route(endpoint, present, mirror_to), True
     except InvalidSpecError as fault:
         on_fault(f"route of {endpoint.handle}", fault)
     try:
         bare = replace(endpoint, header=None, mirror_pct=0.0, closed={})
-        return _route(bare, fleet, states, mirror_to)
+        return _route(bare, present, mirror_to), False
     except InvalidSpecError:
-        return None
+        return None, False
 
 
-def _route(
-    endpoint: Endpoint, fleet: Fleet, states: States, mirror_to: tuple[str, int] | None
-) -> Route | None:
-    present = [v for v in fleet.variants if v.handle == endpoint.handle and v.wish is Wish.RUNNING and v.port]
+def _route(endpoint: Endpoint, present: Present, mirror_to: tuple[str, int] | None) -> Route | None:
     if not present:
         return None
+    versions = [variant.version for variant, _ in present]
     return Route(
         handle=endpoint.handle,
         split=endpoint.split,
-        backends=tuple(_backend(variant, states) for variant in present),
+        backends=tuple(_backend(variant, is_ready) for variant, is_ready in present),
         shield=endpoint.shield,
-        rate_limit_rps=_limit_rps(present),
-        headers=_headers(endpoint, [variant.version for variant in present]),
+        rate_limit_rps=_limit_rps([variant for variant, _ in present]),
+        headers=_headers(endpoint, versions),
         mirror=_mirror(endpoint, mirror_to),
-        members=_members(endpoint, [variant.version for variant in present]),
+        members=_members(endpoint, versions),
     )
 
 
@@ -179,15 +233,15 @@ def _members(endpoint: Endpoint, present: list[int]) -> Members | None:
     return None
 
 
-def _backend(variant: Variant, states: States) -> Backend:
-    seen = states.get(VariantId(handle=variant.handle, version=variant.version))
+def _backend(variant: Variant, is_ready: bool) -> Backend:
     return Backend(
         version=variant.version,
         host=variant.host,
         port=variant.port,
         replicas=variant.replicas,
         model=str(variant.spec["model"]),
-        ready=seen is not None and seen.phase == "ready",
+        ready=is_ready,
+        ready_path=str(variant.spec.get("ready_path", READY_PATH)),
     )
 
 
@@ -226,7 +280,7 @@ def is_forgotten(variant: Variant, fleet: Fleet) -> bool:
 
 def _rolled_out(handle: str, fleet: Fleet) -> set[int]:
     """Return the versions that rollouts of a handle need: candidates of running and of waiting ones, and the stable."""
-    needed = {v for each in fleet.queued if each.spec.handle == handle for v in each.spec.versions}
+    needed = {version for each in fleet.queued_of(handle) for version in each.spec.versions}
     rollout = fleet.active(handle)
     if rollout is not None:
         needed |= {*candidates_of(rollout.spec, rollout.state), rollout.state.stable or 0}

@@ -16,6 +16,7 @@ import httpx
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.outbox import Delivery, Due, Outbox
 from taxiway_serving.ledger.outbox_sql import SqlOutbox
+from taxiway_serving.ledger.term import Term
 from taxiway_serving.settings import ServingSettings
 
 MOST_TRIES: Final = 15
@@ -93,8 +94,12 @@ def signature(secret: bytes, content: bytes) -> str:
 
 
 @contextmanager
-def telling(settings: ServingSettings) -> Iterator[None]:
+def telling(settings: ServingSettings, term: Term | None = None) -> Iterator[None]:
     """Deliver to the webhook of the settings while the context lasts; nothing where there is none.
+
+    Args:
+        settings: Where the webhook and the database are.
+        term: In which one delivers; None is the only controller.
 
     Raises:
         InvalidSpecError: If the secret's file holds none.
@@ -103,7 +108,7 @@ def telling(settings: ServingSettings) -> Iterator[None]:
         yield
         return
     secret = read_secret(settings.webhook_secret_file) if settings.webhook_secret_file else None
-    with closing(SqlOutbox(settings.database_url)) as outbox:
+    with closing(SqlOutbox(settings.database_url, term=term)) as outbox:
         postman = Postman(outbox=outbox, url=settings.webhook_url, clock=time.time, secret=secret)
         with delivering(postman):
             yield

@@ -3,11 +3,8 @@
 Where the tokens lie is a setting; which route asks for which right is said at the route.
 """
 
-import os
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from taxiway_serving.errors import AuthenticationError, InvalidSpecError, RoleError
-
-TOKEN_LENGTH: Final = 32
+from taxiway_serving.tokens import ensure_token
 
 
 class Role(StrEnum):
@@ -126,33 +122,3 @@ def ensure_tokens(path: Path) -> Tokens:
 def token_file(path: Path, role: Role) -> Path:
     """Return where the token of a role lies, beside the operator's."""
     return path if role is Role.OPERATOR else path.with_name(f"{path.name}.{role.value}")
-
-
-def ensure_token(path: Path) -> str:
-    """Return the token that callers must show; make one, readable by its owner alone, where there is none.
-
-    Raises:
-        InvalidSpecError: If the file holds no token: with an empty one, everybody would be let in.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _write_token(path)
-    token = path.read_text().strip()
-    if len(token) < TOKEN_LENGTH:
-        fault = f"{path} holds {len(token)} characters, {TOKEN_LENGTH} are needed; remove it, and a new one is made"
-        raise InvalidSpecError((fault,), "token")
-    return token
-
-
-def _write_token(path: Path) -> None:
-    """Write a token beside its place, and link it there: whoever is first wins, and nobody sees half of it."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(TOKEN_LENGTH))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()

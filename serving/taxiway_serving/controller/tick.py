@@ -14,7 +14,8 @@ from taxiway_serving.answers import Answer
 from taxiway_serving.controller.deciding import Decider
 from taxiway_serving.controller.holding import NOTHING_HELD, held_back
 from taxiway_serving.controller.looking import Lookout, Trouble, World
-from taxiway_serving.controller.ordering import is_older, table_of
+from taxiway_serving.controller.ordering import TableMaker, is_older
+from taxiway_serving.controller.scaling import sized
 from taxiway_serving.controller.senses import NoSenses, Senses
 from taxiway_serving.errors import TaxiwayError
 from taxiway_serving.evidence.source import Source
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 3.0
 """A variant that is stopped has no request under way; what is long here, the guards of all handles wait for."""
+
+
+def _yes() -> None:
+    """Let everything be done: there is one controller."""
 
 
 class Reconciler:
@@ -46,6 +51,7 @@ class Reconciler:
         mirror_to: tuple[str, int] | None = None,
         most_rollouts: int = MOST_ROLLOUTS,
         chores: Mapping[str, Callable[[], None]] | None = None,
+        may_act: Callable[[], None] = _yes,
     ) -> None:
         """Wire the parts; nothing is looked at yet.
 
@@ -59,12 +65,13 @@ class Reconciler:
             mirror_to: Host and port of the comparator; None where there is none.
             most_rollouts: Rollouts that run at once; more wait for their turn.
             chores: Housekeeping to do at every tick, by what it is; its trouble stops nothing else.
+            may_act: Called before anything is done to the world; raises if another controller leads.
         """
         self.lock = threading.RLock()
         self.world = World()
         self._store, self._runtime, self._router = store, runtime, router
-        self._clock, self._chores = clock, dict(chores or {})
-        self._senses, self._mirror_to = senses or NoSenses(), mirror_to
+        self._clock, self._chores, self._may_act = clock, dict(chores or {}), may_act
+        self._senses, self._tables = senses or NoSenses(), TableMaker(mirror_to)
         self._trouble = Trouble()
         self._lookout = Lookout(runtime=runtime, router=router, source=source, trouble=self._trouble)
         self._decider = Decider(store=store, router=router, senses=self._senses, most_rollouts=most_rollouts)
@@ -72,6 +79,7 @@ class Reconciler:
         self._noted: dict[str, Split | None] = {}
         self._refused: Revision | None = None
         self._held = NOTHING_HELD
+        self._sized: dict[VariantId, tuple[Variant, VariantSpec]] = {}
 
     def tick(self) -> None:
         """Look at the world once, decide, store the decision, and act on it."""
@@ -82,17 +90,16 @@ class Reconciler:
             now_s = self._clock()
             fleet = self._store.fleet()
             world = self._held.joined(self.world)
-            decided = self._decider.decide(
-                fleet, world, now_s, published=self._published, mirror_to=self._mirror_to
-            )
+            wanted = self._tables.table(fleet, world.variants)
+            decided = self._decider.decide(fleet, world, now_s, published=self._published, wanted=wanted)
             change, held = held_back(self._held, decided, world, now_s)
             change = replace(change, notes=(*self._split_notes(fleet, now_s), *change.notes))
             if change != Change():
                 self._store.commit(change)
+                fleet = self._store.fleet()
             self._held = held
             self._lookout.seen(self.world)
             self._noted |= self.world.splits
-            fleet = self._store.fleet()
         self._act(fleet)
 
     def settle(self) -> None:
@@ -134,6 +141,7 @@ class Reconciler:
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         """Keep one endpoint's trouble from stopping the others'; the next tick tries again."""
         try:
+            self._may_act()
             action()
         except (TaxiwayError, OSError) as error:
             self._trouble.tell(what, error)
@@ -146,10 +154,13 @@ class Reconciler:
         if seen is not None and seen.phase == "failed" and is_older(seen, variant):
             # Asked for once more: what failed before, and may still run, gives way to a fresh start.
             self._runtime.stop(name, grace_s=STOP_GRACE_S)
-        self._runtime.ensure(VariantSpec.from_json(variant.spec))
+        known = self._sized.get(name)
+        if known is None or known[0] is not variant:
+            known = self._sized[name] = (variant, sized(variant))
+        self._runtime.ensure(known[1])
 
     def _publish(self, fleet: Fleet) -> None:
-        table = table_of(fleet, self.world.variants, self._mirror_to, on_fault=self._trouble.tell)
+        table = self._tables.table(fleet, self.world.variants, on_fault=self._trouble.tell)
         revision = table.revision()
         if revision == self._published and self._router.applied(revision) is not Answer.NO:
             return
@@ -164,7 +175,7 @@ class Reconciler:
             log.error("the gateway refused table %s and keeps the one before: %s", revision, rejection)
 
     def _stop(self, variant: Variant, fleet: Fleet) -> None:
-        wanted = table_of(fleet, self.world.variants, self._mirror_to).revision()
+        wanted = self._tables.table(fleet, self.world.variants).revision()
         if self._router.applied(wanted) is not Answer.YES:
             return
         self._runtime.stop(VariantId(handle=variant.handle, version=variant.version), grace_s=STOP_GRACE_S)

@@ -35,9 +35,7 @@ def endpoint_view(
             "is_known": handle in world.splits,
         },
         "variants": {
-            str(variant.version): variant_view(variant, world)
-            for variant in fleet.variants
-            if variant.handle == handle
+            str(variant.version): variant_view(variant, world) for variant in fleet.variants_of(handle)
         },
         "rollout": rollout_view(latest, now_s) if latest else None,
     }

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
 from taxiway_serving.feedback import SESSION_S, Exposure, Metric, is_single, joins
-from taxiway_serving.ledger.reward_tables import counts, events, exposures, shares
+from taxiway_serving.ledger.dialects import inserting, put
+from taxiway_serving.ledger.reward_tables import RETURNING_UNIT, counts, events, exposures, shares
 from taxiway_serving.ledger.reward_tables import metrics as definitions
 from taxiway_serving.rewards import Cell
 
@@ -57,11 +57,12 @@ def last_openings(
         since_s = min(exposure.at_s for exposure in own) - SESSION_S
         for some in chunks(sorted({exposure.unit for exposure in own})):
             query = (
-                sa.select(table.c.unit, table.c.version, table.c.opening, sa.func.max(table.c.opened_at_s))
+                sa.select(table.c.unit, table.c.version, table.c.opening, table.c.opened_at_s)
                 .where(table.c.handle == handle, table.c.unit.in_(some), table.c.opened_at_s > since_s)
-                .where(sa.text("unit NOT LIKE 'request:%'"))
-                .group_by(table.c.unit, table.c.version)
+                .where(sa.text(RETURNING_UNIT))
+                .order_by(table.c.opened_at_s, table.c.at_s)
             )
+            # In their order: the latest one of each stays.
             for unit, version, opening, opened_at_s in connection.execute(query):
                 found[handle, unit, version] = (opening, opened_at_s)
     return found
@@ -93,7 +94,7 @@ def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dic
         for (version, second), count in cells.items()
     ]
     if values:
-        added = insert(counts)
+        added = inserting(connection, counts)
         total = counts.c.exposures + added.excluded.exposures
         keys = [column.name for column in counts.primary_key]
         connection.execute(
@@ -105,8 +106,7 @@ def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dic
 def define_metric(connection: Connection, handle: str, metric: Metric, *, is_followed: bool) -> None:
     """Store how a handle counts a metric."""
     row = {"window_s": metric.window_s, "how": metric.how, "is_followed": is_followed}
-    statement = insert(definitions).values(handle=handle, name=metric.name, **row)
-    connection.execute(statement.on_conflict_do_update(index_elements=["handle", "name"], set_=row))
+    put(connection, definitions, [{"handle": handle, "name": metric.name, **row}])
 
 
 def forget_requests(connection: Connection, handle: str, *, before_s: float) -> None:
@@ -122,21 +122,18 @@ def forget_counts(connection: Connection, handle: str, *, before_s: float) -> No
 
 def forget_events(connection: Connection, *, before_s: float) -> None:
     """Delete some of the attributed events that were received before; the rest waits for the next time."""
-    rowid: sa.ColumnElement[int] = sa.literal_column("rowid")
-    is_old = (events.c.received_at_s < before_s, events.c.place.is_not(None))
-    old = sa.select(rowid).select_from(events).where(*is_old).limit(_MOST_DELETED)
-    connection.execute(sa.delete(events).where(rowid.in_(old)))
+    _forget_events(connection, events.c.received_at_s < before_s, events.c.place.is_not(None))
 
 
 def forget_waiting(connection: Connection, *, before_s: float) -> int:
     """Delete some of the events that were received before and whose request never came; return how many."""
-    rowid: sa.ColumnElement[int] = sa.literal_column("rowid")
-    old = (
-        sa.select(rowid)
-        .select_from(events)
-        .where(events.c.place.is_(None), events.c.received_at_s < before_s)
-    )
-    gone = connection.execute(sa.delete(events).where(rowid.in_(old.limit(_MOST_DELETED))))
+    return _forget_events(connection, events.c.place.is_(None), events.c.received_at_s < before_s)
+
+
+def _forget_events(connection: Connection, *conditions: sa.ColumnElement[bool]) -> int:
+    """Delete some of the events that conditions hold for; return how many."""
+    old = sa.select(*events.primary_key).where(*conditions).limit(_MOST_DELETED)
+    gone = connection.execute(sa.delete(events).where(sa.tuple_(*events.primary_key).in_(old)))
     return gone.rowcount
 
 
@@ -148,21 +145,21 @@ def waiting(connection: Connection, *, until_s: float = math.inf) -> int:
 
 def last_shares(connection: Connection) -> dict[tuple[str, int], bool]:
     """Return whether each version had a share when that was noted last, by handle and version."""
-    columns = (shares.c.handle, shares.c.version, shares.c.has_share, sa.func.max(shares.c.at_s))
-    query = sa.select(*columns).group_by(shares.c.handle, shares.c.version)
-    return {(handle, version): has_share for handle, version, has_share, _ in connection.execute(query)}
+    columns = (shares.c.handle, shares.c.version)
+    last = sa.func.max(shares.c.at_s).label("at_s")
+    latest = sa.select(*columns, last).group_by(*columns).subquery()
+    is_latest = [shares.c[name] == latest.c[name] for name in ("handle", "version", "at_s")]
+    query = sa.select(*columns, shares.c.has_share).join(latest, sa.and_(*is_latest))
+    return {(handle, version): has_share for handle, version, has_share in connection.execute(query)}
 
 
 def note_shares(connection: Connection, changes: Mapping[tuple[str, int], bool], at_s: float) -> None:
     """Store which versions have a share from a moment on, and which none any more."""
-    added = insert(shares)
-    keys = [column.name for column in shares.primary_key]
-    changed = added.on_conflict_do_update(index_elements=keys, set_={"has_share": added.excluded.has_share})
     rows = [
         {"handle": handle, "version": version, "at_s": at_s, "has_share": has_share}
         for (handle, version), has_share in changes.items()
     ]
-    connection.execute(changed, rows)
+    put(connection, shares, rows)
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

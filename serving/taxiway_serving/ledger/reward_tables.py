@@ -6,72 +6,74 @@ from typing import Any
 import sqlalchemy as sa
 
 from taxiway_serving.feedback import Event, Exposure, Metric, Reported
-
-meta = sa.MetaData()
+from taxiway_serving.ledger.dialects import BIG, partial_index, words
+from taxiway_serving.ledger.tables import meta
 
 exposures = sa.Table(
     "exposures",
     meta,
-    sa.Column("request_id", sa.String(128), primary_key=True),
-    sa.Column("handle", sa.String(64), nullable=False),
+    sa.Column("request_id", words(128), primary_key=True),
+    sa.Column("handle", words(64), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("unit", sa.String(300), nullable=False),
+    sa.Column("unit", words(300), nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
     sa.Column("share", sa.Float, nullable=False),
-    sa.Column("opening", sa.String(128), nullable=False),
+    sa.Column("opening", words(128), nullable=False),
     sa.Column("opened_at_s", sa.Float, nullable=False),
     sa.Index("exposures_by_time", "handle", "at_s"),
 )
 # Only users and cookies come again.
-sa.Index(
+RETURNING_UNIT = "unit NOT LIKE 'request:%'"
+"""Written out in queries as it stands in the index, or neither database would know that the index holds them all."""
+partial_index(
     "exposures_by_unit",
     exposures.c.handle,
     exposures.c.unit,
     exposures.c.opened_at_s,
-    sqlite_where=sa.text("unit NOT LIKE 'request:%'"),
+    where=RETURNING_UNIT,
 )
 
 counts = sa.Table(
     "exposure_counts",
     meta,
-    sa.Column("handle", sa.String(64), primary_key=True),
-    sa.Column("second", sa.Integer, primary_key=True),
+    sa.Column("handle", words(64), primary_key=True),
+    sa.Column("second", BIG, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("exposures", sa.Integer, nullable=False),
+    sa.Column("exposures", BIG, nullable=False),
     sqlite_with_rowid=False,
 )
 
 events = sa.Table(
     "feedback_events",
     meta,
-    sa.Column("request_id", sa.String(128), primary_key=True),
-    sa.Column("metric", sa.String(64), primary_key=True),
-    sa.Column("event_id", sa.String(128), primary_key=True),
+    sa.Column("request_id", words(128), primary_key=True),
+    sa.Column("metric", words(64), primary_key=True),
+    sa.Column("event_id", words(128), primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
     sa.Column("event_at_s", sa.Float, nullable=False),
     sa.Column("received_at_s", sa.Float, nullable=False),
     # What is known of its request, from the moment on at which the gateway's log has shown that.
-    sa.Column("place", sa.Integer, unique=True),
-    sa.Column("handle", sa.String(64)),
+    sa.Column("place", BIG, unique=True),
+    sa.Column("handle", words(64)),
     sa.Column("version", sa.Integer),
-    sa.Column("unit", sa.String(300)),
+    sa.Column("unit", words(300)),
     sa.Column("at_s", sa.Float),
     sa.Column("share", sa.Float),
-    sa.Column("opening", sa.String(128)),
+    sa.Column("opening", words(128)),
     sa.Column("opened_at_s", sa.Float),
     sa.Index("feedback_by_time", "handle", "metric", "opened_at_s"),
     sa.Index("feedback_by_unit", "handle", "metric", "unit", "place"),
 )
-sa.Index("feedback_pending", events.c.received_at_s, sqlite_where=events.c.place.is_(None))
+partial_index("feedback_pending", events.c.received_at_s, where="place IS NULL")
 sa.Index("feedback_by_age", events.c.received_at_s)
 
 metrics = sa.Table(
     "feedback_metrics",
     meta,
-    sa.Column("handle", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("handle", words(64), primary_key=True),
+    sa.Column("name", words(64), primary_key=True),
     sa.Column("window_s", sa.Float, nullable=False),
-    sa.Column("how", sa.String(8), nullable=False),
+    sa.Column("how", words(8), nullable=False),
     sa.Column("is_followed", sa.Boolean, nullable=False),
 )
 
@@ -79,7 +81,7 @@ metrics = sa.Table(
 shares = sa.Table(
     "exposure_shares",
     meta,
-    sa.Column("handle", sa.String(64), primary_key=True),
+    sa.Column("handle", words(64), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("at_s", sa.Float, primary_key=True),
     sa.Column("has_share", sa.Boolean, nullable=False),

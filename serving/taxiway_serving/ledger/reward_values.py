@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from taxiway_serving.feedback import NOT_DRAWN, SKEW_S, Attributed, Metric, is_single
 from taxiway_serving.ledger import reward_tables as tables
+from taxiway_serving.ledger.dialects import whole_seconds
 from taxiway_serving.ledger.reward_queries import chunks
 from taxiway_serving.rewards import Cell, value_of
 
@@ -121,17 +122,20 @@ def drawn(
         return []
     table = tables.exposures
     is_within = sa.or_(*(table.c.at_s.between(*each) for each in times))
+    who = sa.case((table.c.unit.like("request:%"), table.c.request_id), else_=table.c.unit)
+    number = sa.func.row_number().over(partition_by=who, order_by=(table.c.at_s, table.c.request_id))
+    columns = (table.c.version, table.c.share, table.c.opening, table.c.at_s, table.c.request_id)
     first = (
-        sa.select(table.c.version, table.c.share, table.c.opening, sa.func.min(table.c.at_s).label("at_s"))
+        sa.select(*columns, number.label("number"))
         .where(table.c.handle == handle, table.c.share > NOT_DRAWN, table.c.at_s < until_s, is_within)
-        .group_by(sa.case((table.c.unit.like("request:%"), table.c.request_id), else_=table.c.unit))
         .subquery()
     )
     earned = _values(handle, metric, since_s).subquery()
     query = (
         sa.select(first.c.version, first.c.share, sa.func.coalesce(earned.c.value, 0.0))
         .outerjoin(earned, earned.c.opening == first.c.opening)
-        .order_by(first.c.at_s)
+        .where(first.c.number == 1)
+        .order_by(first.c.at_s, first.c.request_id)
     )
     return [(version, share, value) for version, share, value in connection.execute(query)]
 
@@ -188,34 +192,35 @@ def _sums_by_cell(
 ) -> sa.Select[Any]:
     """Return what selects (version, beginning of the cell, exposures with a value, their sum)."""
     table = tables.events.c
-    begin_s = sa.cast(table.opened_at_s, sa.Integer).op("/")(step_s).op("*")(step_s)
-    exposure = (
-        _values(handle, metric, 0.0)
-        .add_columns(table.version.label("version"), begin_s.label("at_s"))
-        .where(table.opened_at_s >= since_s, table.opened_at_s < until_s)
-        .subquery()
+    is_within = (table.opened_at_s >= since_s, table.opened_at_s < until_s)
+    exposure = _values(handle, metric, 0.0, *is_within).subquery().c
+    whole_s = whole_seconds(exposure.opened_at_s)
+    cell = (
+        sa.select(exposure.version, (whole_s - whole_s % step_s).label("at_s"), exposure.value).subquery().c
     )
-    of = exposure.c
-    totals = (sa.func.count(), sa.func.sum(of.value))
-    return sa.select(of.version, of.at_s, *totals).group_by(of.version, of.at_s)
+    totals = (sa.func.count(), sa.func.sum(cell.value))
+    return sa.select(cell.version, cell.at_s, *totals).group_by(cell.version, cell.at_s)
 
 
-def _values(handle: str, metric: Metric, since_s: float) -> sa.Select[Any]:
-    """Return what selects each exposure's `opening` and `value`: what `rewards.value_of` says, in SQL."""
+def _values(
+    handle: str, metric: Metric, since_s: float, *conditions: sa.ColumnElement[bool]
+) -> sa.Select[Any]:
+    """Return what selects each exposure with its `value`: what `rewards.value_of` says, in SQL."""
     table = tables.events.c
-    value: Mapping[str, sa.ColumnElement[float]] = {
-        "first": table.value,
-        "max": sa.func.max(table.value),
-        "sum": sa.func.sum(table.value),
-    }
-    # With min() beside it, SQLite takes a bare column from the row that has the minimum.
-    return (
-        sa.select(table.opening, value[metric.how].label("value"), sa.func.min(table.event_at_s))
-        .where(
-            table.handle == handle, table.metric == metric.name, *in_window(tables.events, metric, since_s)
-        )
-        .group_by(table.opening)
+    counts = (
+        table.handle == handle,
+        table.metric == metric.name,
+        *in_window(tables.events, metric, since_s),
+        *conditions,
     )
+    exposure = (table.opening, table.version, table.opened_at_s)
+    if metric.how != "first":
+        value = sa.func.max(table.value) if metric.how == "max" else sa.func.sum(table.value)
+        return sa.select(*exposure, value.label("value")).where(*counts).group_by(*exposure)
+    order = (table.event_at_s, table.request_id, table.metric, table.event_id)
+    number = sa.func.row_number().over(partition_by=table.opening, order_by=order).label("number")
+    each = sa.select(*exposure, table.value, number).where(*counts).subquery().c
+    return sa.select(each.opening, each.version, each.opened_at_s, each.value).where(each.number == 1)
 
 
 def _compared(

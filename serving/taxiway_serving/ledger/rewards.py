@@ -1,4 +1,4 @@
-"""Exposures and reported events on SQLite. What counts, and how much, is decided in `taxiway_serving.rewards`.
+"""Exposures and reported events in the database. What counts, and how much, is decided in `taxiway_serving.rewards`.
 
 What a call stored is on disk when it returns, and storing it again changes nothing.
 """
@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
 
 from taxiway_serving.errors import ConflictError, OverloadError, TransportError
 from taxiway_serving.feedback import (
@@ -29,8 +28,9 @@ from taxiway_serving.ledger import reward_queries as queries
 from taxiway_serving.ledger import reward_tables as tables
 from taxiway_serving.ledger import reward_values as values
 from taxiway_serving.ledger.counted import Counted
-from taxiway_serving.ledger.engine import open_engine
+from taxiway_serving.ledger.database import Database
 from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S, Account, Receipt, receipt_of, receipts_of
+from taxiway_serving.ledger.term import Term
 from taxiway_serving.rewards import Cell, Rewards, rewards_of
 from taxiway_serving.split import Split
 
@@ -43,28 +43,35 @@ _PRUNE_EVERY_S: Final = 5.0
 
 
 class SqlRewards:
-    """Exposures and events of all handles, on one SQLite file. Safe to call from several threads of one process."""
+    """Exposures and events of all handles, in one database. Safe to call from several threads of one process."""
 
-    def __init__(self, url: str, *, retention_s: float = 3600.0, most_waiting: int = MOST_WAITING) -> None:
-        """Open the tables, and make them where they are missing.
+    def __init__(
+        self,
+        url: str,
+        *,
+        retention_s: float = 3600.0,
+        most_waiting: int = MOST_WAITING,
+        term: Term | None = None,
+    ) -> None:
+        """Open the tables, and bring them up to date.
 
         Args:
-            url: SQLAlchemy address, `sqlite:///` and a path; the controller's own database will do.
+            url: SQLAlchemy address; the controller's own database will do.
             retention_s: How long a request is remembered after the longest window of its handle, in seconds. An event
                 that comes later finds no request.
             most_waiting: Events without a request that are kept at once; more are refused.
+            term: In which one writes; None writes whenever it likes.
 
         Raises:
-            InvalidSpecError: If it is another database.
+            InvalidSpecError: If it is another database, or tables of a newer Taxiway.
+            TransportError: If it cannot be reached.
         """
         self._lock = threading.RLock()
         self._retention_s, self._most_waiting = retention_s, most_waiting
-        self._counted = Counted()
-        self._pruned_at_s = -math.inf
-        self._engine = open_engine(url)
+        self._counted, self._pruned_at_s = Counted(), -math.inf
+        self._database = Database(url, term=term)
         try:
-            with self._engine.begin() as connection:
-                tables.meta.create_all(connection)
+            with self._database.reading() as connection:
                 self._place = connection.scalar(sa.select(sa.func.max(tables.events.c.place))) or 0
                 self._handles = set(connection.scalars(sa.select(tables.exposures.c.handle).distinct()))
                 self._waiting = queries.waiting(connection)
@@ -77,8 +84,8 @@ class SqlRewards:
         self._followed = {(row["handle"], row["name"]) for row in defined if row["is_followed"]}
 
     def close(self) -> None:
-        """Give the file back."""
-        self._engine.dispose()
+        """Give file and connections back."""
+        self._database.close()
 
     def follow(self, handle: str, metrics: Sequence[Metric]) -> None:
         """Say which metrics a handle counts now, and how; it replaces what was said before.
@@ -89,10 +96,8 @@ class SqlRewards:
         wanted = {(handle, metric.name): metric for metric in metrics}
         with self._lock:
             before = {key for key in self._followed if key[0] == handle}
-            is_same = before == set(wanted) and all(
-                self._metrics.get(key) == metric for key, metric in wanted.items()
-            )
-            if is_same:
+            is_same = all(self._metrics.get(key) == metric for key, metric in wanted.items())
+            if is_same and before == set(wanted):
                 return
             with self._begun() as connection:
                 quiet = sa.update(tables.metrics).where(tables.metrics.c.handle == handle)
@@ -123,9 +128,7 @@ class SqlRewards:
                 for version, parts in (split.parts.items() if split else ())
             }
             gone = {key: False for key in self._has_share if key[0] in splits and key not in seen}
-            changes = {
-                key: has for key, has in {**gone, **seen}.items() if self._has_share.get(key) is not has
-            }
+            changes = {key: has for key, has in (gone | seen).items() if self._has_share.get(key) is not has}
             if not changes:
                 return
             with self._begun() as connection:
@@ -218,7 +221,7 @@ class SqlRewards:
             since_s: Only exposures that were opened in that second or later.
             now_s: The time.
         """
-        with self._lock, self._engine.connect() as connection:
+        with self._lock, self._database.reading() as connection:
             counts, outcomes = self._counted.cells(connection, handle, metric, since_s=since_s, now_s=now_s)
         return rewards_of(counts, outcomes, metric, versions=versions, since_s=since_s, now_s=now_s)
 
@@ -234,7 +237,7 @@ class SqlRewards:
             since_s: Only of requests from then on.
             limit: At most so many.
         """
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return values.attributed(connection, handle, metric, after=after, since_s=since_s, limit=limit)
 
     def whole_values(
@@ -255,7 +258,7 @@ class SqlRewards:
             When the exposure was opened, and its value.
         """
         until_s = now_s - metric.window_s - SESSION_S
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return values.settled(
                 connection, handle, metric, after_s=after_s, until_s=until_s, since_s=since_s
             )
@@ -275,7 +278,7 @@ class SqlRewards:
             By version and beginning of the cell: by metric, `n` exposures with a value and their `sum`.
         """
         metrics = [metric for (name, _), metric in [*self._metrics.items()] if name == handle]
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return values.history(
                 connection, handle, metrics, since_s=since_s, until_s=until_s, step_s=step_s
             )
@@ -296,12 +299,12 @@ class SqlRewards:
             (version drawn, its share then, value) in order, as `statistics.counterfactual` takes them.
         """
         until_s = now_s - metric.window_s
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return values.drawn(connection, handle, metric, version=version, since_s=since_s, until_s=until_s)
 
     def account(self, request_id: str, *, now_s: float) -> Account | None:
         """Return what is known of a request; None if neither the gateway nor the product has named it."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             exposed = queries.known_requests(connection, {request_id}).get(request_id)
             query = sa.select(tables.events).where(tables.events.c.request_id == request_id)
             order = (tables.events.c.received_at_s, tables.events.c.metric, tables.events.c.event_id)
@@ -316,7 +319,7 @@ class SqlRewards:
 
     def waiting(self, *, now_s: float) -> dict[str, int]:
         """Return how many events wait for their request, and of how many it never came: `pending` and `unknown`."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             unknown = queries.waiting(connection, until_s=now_s - UNKNOWN_AFTER_S)
             return {"pending": queries.waiting(connection) - unknown, "unknown": unknown}
 
@@ -345,10 +348,12 @@ class SqlRewards:
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._database.writing() as connection:
                 yield connection
-        except OperationalError as error:
-            raise TransportError("the controller's database", f"nothing was stored: {error.orig}") from error
+        except TransportError:
+            # It may be stored all the same: what memory says of the tables is read from them again.
+            self._counted = Counted()
+            raise
 
     def _row(self, event: Event, exposed: Mapping[str, queries.Found], now_s: float) -> dict[str, Any]:
         request = exposed.get(event.request_id)

@@ -1,9 +1,10 @@
 """The Protocol of the durable store, and the values that it keeps. No database is touched here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 from taxiway_serving.ledger.chain import HEAD, Entry
 from taxiway_serving.ledger.outbox import Delivery
@@ -11,6 +12,8 @@ from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import HeaderRoute, RolloutState, Status
 from taxiway_serving.rollout.steps import Step
 from taxiway_serving.split import Split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Variant:
         host: Address where it was last seen, so that the table stays whole while the variant restarts.
         port: Port of that address, 0 before it was seen.
         replicas: Host and port of its further replicas, as they were last seen.
+        scaled_to: How many replicas its load was last found to need; None before.
         asked_at_s: When it was asked to run: a failure that is older is not of this asking.
         ready_at_s: When it was first seen ready since then; None before that.
         failed_at_s: When it was seen to have failed, which is told once; None while it has not.
@@ -71,6 +75,7 @@ class Variant:
     ready_at_s: float | None = None
     failed_at_s: float | None = None
     replicas: tuple[tuple[str, int], ...] = ()
+    scaled_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,8 @@ class Change:
     deliveries: tuple[Delivery, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: what is looked up is put in order once, at the first question, and not at each of thousands.
+@dataclass(frozen=True, kw_only=True)
 class Fleet:
     """The whole desired state."""
 
@@ -132,26 +138,56 @@ class Fleet:
 
     def endpoint(self, handle: str) -> Endpoint | None:
         """Return the endpoint of a handle, or None."""
-        return next((endpoint for endpoint in self.endpoints if endpoint.handle == handle), None)
+        return self._endpoints.get(handle)
 
     def variant(self, handle: str, version: int) -> Variant | None:
         """Return a variant, or None."""
-        found = (v for v in self.variants if (v.handle, v.version) == (handle, version))
-        return next(found, None)
+        return next((each for each in self.variants_of(handle) if each.version == version), None)
+
+    def variants_of(self, handle: str) -> tuple[Variant, ...]:
+        """Return the variants of a handle, in order."""
+        return self._variants.get(handle, ())
 
     def active(self, handle: str) -> Rollout | None:
         """Return the rollout that runs on a handle, or None; one that waits for its turn does not run."""
-        return next((rollout for rollout in self.running if rollout.spec.handle == handle), None)
+        return self._active.get(handle)
 
-    @property
+    @cached_property
     def running(self) -> tuple[Rollout, ...]:
         """The rollouts that run, in the order in which they began."""
         return tuple(rollout for rollout in self.rollouts if rollout.state.status is not Status.QUEUED)
 
-    @property
+    @cached_property
     def queued(self) -> tuple[Rollout, ...]:
         """The rollouts that wait for their turn, in the order in which they were asked for."""
         return tuple(rollout for rollout in self.rollouts if rollout.state.status is Status.QUEUED)
+
+    def queued_of(self, handle: str) -> tuple[Rollout, ...]:
+        """Return the rollouts of a handle that wait for their turn, in the order in which they were asked for."""
+        return self._queued.get(handle, ())
+
+    @cached_property
+    def _endpoints(self) -> Mapping[str, Endpoint]:
+        return {endpoint.handle: endpoint for endpoint in self.endpoints}
+
+    @cached_property
+    def _variants(self) -> Mapping[str, tuple[Variant, ...]]:
+        return _by_handle((variant.handle, variant) for variant in self.variants)
+
+    @cached_property
+    def _active(self) -> Mapping[str, Rollout]:
+        return {rollout.spec.handle: rollout for rollout in reversed(self.running)}
+
+    @cached_property
+    def _queued(self) -> Mapping[str, tuple[Rollout, ...]]:
+        return _by_handle((rollout.spec.handle, rollout) for rollout in self.queued)
+
+
+def _by_handle(items: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
+    found: dict[str, list[T]] = {}
+    for handle, item in items:
+        found.setdefault(handle, []).append(item)
+    return {handle: tuple(own) for handle, own in found.items()}
 
 
 class Store(Protocol):

@@ -1,10 +1,11 @@
 """Reading JSON values into the fields of a dataclass: what is unknown, missing or of the wrong type is named. Pure."""
 
+import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, fields
 from math import isfinite
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 
 def fitting(kind: type[Any], given: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
@@ -15,7 +16,7 @@ def fitting(kind: type[Any], given: Mapping[str, Any], where: str) -> tuple[dict
         given: Values by name, as JSON has them.
         where: What a fault calls the place that they come from.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(cast(Hashable, kind))
     needed = [
         item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
     ]
@@ -28,6 +29,11 @@ def fitting(kind: type[Any], given: Mapping[str, Any], where: str) -> tuple[dict
         if name in hints and name not in fit
     ]
     return fit, faults
+
+
+@functools.cache
+def _hints(kind: Hashable) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def is_number(value: object) -> bool:

@@ -1,0 +1,56 @@
+"""The gateways of a controller that leads: the router of the settings, and where evidence of its Envoys comes from."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from taxiway_serving import routing
+from taxiway_serving.evidence import als
+from taxiway_serving.evidence.access_log import AttemptLog
+from taxiway_serving.evidence.source import Source
+from taxiway_serving.ledger.store import Store
+from taxiway_serving.routing.ads import AdsRouter
+from taxiway_serving.routing.rotation import LogRotation
+from taxiway_serving.routing.router import Router, Table
+from taxiway_serving.settings import ServingSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateways:
+    """What a controller needs of its gateways.
+
+    Attributes:
+        router: Moves traffic.
+        source: Where evidence comes from.
+        rotate: Keeps the logs from filling the disk.
+    """
+
+    router: Router
+    source: Source
+    rotate: Callable[[], None]
+
+
+@contextmanager
+def gateways(settings: ServingSettings, store: Store) -> Iterator[Gateways]:
+    """Return the gateways of the settings; the Envoys of a fleet may connect while the context lasts.
+
+    Args:
+        settings: Of the controller.
+        store: What it knows. Where it knows no endpoint, an Envoy that has nothing may begin with nothing.
+    """
+    with closing(routing.chosen(settings)) as router:
+        if not isinstance(router, AdsRouter):
+            log = AttemptLog(settings.attempt_log)
+            yield Gateways(router=router, source=log, rotate=LogRotation(settings).look)
+            return
+        receiver = als.AttemptReceiver(settings.attempt_log)
+        receiver.open()
+        router.streams.on_join = receiver.joined
+        if not store.fleet().endpoints:
+            router.publish(Table(routes=()))
+        with router.serving({als.METHOD: receiver.receive}):
+            # The leader before this one may have written its log on another machine.
+            log = AttemptLog(settings.attempt_log, resumes_at_end=True)
+            source = als.FleetAttempts(log, receiver, router.logged, clock=time.monotonic)
+            yield Gateways(router=router, source=source, rotate=LogRotation(settings).look)

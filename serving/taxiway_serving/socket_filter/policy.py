@@ -1,0 +1,124 @@
+"""Which requests may reach the engine. Values in, a ruling out; nothing is read or called.
+
+Only what Taxiway's runner and runtime ask is allowed, by method, path and query; everything else is refused.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs
+
+from taxiway_serving.socket_filter import bodies
+
+LEAST_VERSION: Final = (1, 25)
+"""Before 1.24 a start could bring a host configuration of its own, past whatever was checked at creation."""
+
+_VERSION = re.compile(r"^/v(\d{1,2})\.(\d{1,3})(/.*)$")
+_CONTAINER = re.compile(r"^/containers/([A-Za-z0-9][A-Za-z0-9_.-]*)(?:/([a-z]+))?$")
+_IMAGE = re.compile(r"^/images/[A-Za-z0-9][A-Za-z0-9_./:@-]*/json$")
+_TAG = re.compile(r"^taxiway/[a-z0-9._-]+:[A-Za-z0-9_.-]+$")
+_VARIANT_IMAGE = re.compile(r"^/images/taxiway/variant\.[a-z0-9._-]+:[0-9a-f]+$")
+_READ: Final = frozenset({"/_ping", "/version", "/info"})
+_OF_CONTAINERS: Final = frozenset(
+    {
+        *(("GET", verb) for verb in ("json", "logs", "stats", "top", "archive")),
+        *(("POST", verb) for verb in ("start", "stop", "kill", "wait", "restart")),
+        *(("PUT", "archive"), ("HEAD", "archive"), ("DELETE", None)),
+    }
+)
+_BUILD_QUERIES: Final = frozenset(
+    {
+        *("t", "labels", "buildargs", "networkmode", "rm", "forcerm", "nocache", "pull", "q", "dockerfile"),
+        *("memory", "memswap", "cpushares", "cpusetcpus", "cachefrom", "target", "platform", "squash"),
+    }
+)
+
+IsOurs = Callable[[str], bool | None]
+"""Tell whether a container was made through the filter, by name or id; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request to the engine.
+
+    Attributes:
+        method: In capitals.
+        path: As it came, without the query.
+        query: As it came, without the question mark.
+        body: Of a creation; empty for all others, whose bodies nobody looks at.
+        networks: Networks that a container may be in, beside none at all.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    networks: frozenset[str] = frozenset()
+
+
+def faults_of(asked: Asked, is_ours: IsOurs) -> tuple[str, ...]:
+    """Return why a request is refused; an empty tuple when the engine may have it.
+
+    Args:
+        asked: The request.
+        is_ours: Asked about the container that the request is for, where it is for one.
+    """
+    path = _without_version(asked.path)
+    if path is None:
+        return (f"the engine's API before {'.'.join(map(str, LEAST_VERSION))} is not spoken here",)
+    is_image = _IMAGE.match(path) is not None and ".." not in path
+    is_read = asked.method in {"GET", "HEAD"} and (path in _READ or is_image)
+    if is_read or (asked.method == "DELETE" and _VARIANT_IMAGE.match(path)):
+        return ()
+    judges: dict[tuple[str, str], Callable[[], tuple[str, ...]]] = {
+        ("GET", "/containers/json"): lambda: _list_faults(_query(asked)),
+        ("GET", "/images/json"): lambda: _list_faults(_query(asked)),
+        ("POST", "/containers/create"): lambda: bodies.faults_of(asked.body, asked.networks),
+        ("POST", "/build"): lambda: _build_faults(_query(asked)),
+    }
+    judge = judges.get((asked.method, path), lambda: _container_faults(asked, path, is_ours))
+    return judge()
+
+
+def _without_version(path: str) -> str | None:
+    found = _VERSION.match(path)
+    if found is None:
+        return path
+    return found[3] if (int(found[1]), int(found[2])) >= LEAST_VERSION else None
+
+
+def _query(asked: Asked) -> Mapping[str, list[str]]:
+    return parse_qs(asked.query, keep_blank_values=True)
+
+
+def _container_faults(asked: Asked, path: str, is_ours: IsOurs) -> tuple[str, ...]:
+    found = _CONTAINER.match(path)
+    if found is None or (asked.method, found[2]) not in _OF_CONTAINERS:
+        return (f"{asked.method} {path} is not allowed",)
+    if is_ours(found[1]) is False:
+        return (f"the container {found[1]} was not made through this filter",)
+    return ()
+
+
+def _list_faults(query: Mapping[str, list[str]]) -> tuple[str, ...]:
+    try:
+        filters = [json.loads(text) for text in query.get("filters", [])]
+    except ValueError:
+        filters = []
+    labels = filters[0].get("label", []) if len(filters) == 1 and isinstance(filters[0], dict) else []
+    if any(str(label).startswith(bodies.LABEL_PREFIX) for label in labels):
+        return ()
+    return (f"a list must be of a label that begins with {bodies.LABEL_PREFIX}",)
+
+
+def _build_faults(query: Mapping[str, list[str]]) -> tuple[str, ...]:
+    faults = [f"the query {name} of a build is not allowed" for name in query if name not in _BUILD_QUERIES]
+    faults += [f"the query {name} of a build is there twice" for name, each in query.items() if len(each) > 1]
+    tags = query.get("t", [])
+    if not tags or not all(map(_TAG.match, tags)):
+        faults.append(f"an image must be named taxiway/NAME:TAG, got {', '.join(tags) or 'nothing'}")
+    if query.get("networkmode", [""])[0] not in {"none", "default"}:
+        faults.append("the network of a build must be none or default")
+    return tuple(faults)
