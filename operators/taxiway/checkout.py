@@ -5,11 +5,11 @@ What a project must contain is read in `project.py`. A URL's credentials reach g
 
 import base64
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from taxiway.dirt import difference
 from taxiway.errors import InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, redact, remove, run
@@ -25,9 +25,10 @@ class Checkout:
     Attributes:
         root: Folder that holds the project's `pyproject.toml`.
         commit: Git commit of the folder, or None outside Git.
-        is_dirty: Whether files differ from the commit; the code that runs is hashed either way.
+        is_dirty: Whether files that may be packed differ from the commit; the code that runs is hashed either way.
         url: Where the repository lives, without credentials, or None.
-        diff: What `git diff` says about a dirty folder, untracked files included; else empty.
+        diff: What `git diff` says about a dirty folder, untracked files included; else empty. Of a long file that is
+            no text, or is not tracked, its name, size and hash alone.
         files: What Git tracks or would, relative to the root; None outside Git. What it ignores is not the project's.
     """
 
@@ -76,7 +77,7 @@ def _local(root: Path) -> Checkout:
     try:
         commit = run(["git", "rev-parse", "HEAD"], cwd=root).strip()
         files = _files(root)
-        status = run(["git", "status", "--porcelain", "--untracked-files=all", "--", "."], cwd=root).strip()
+        diff = difference(root)
     except ToolFailedError:
         return Checkout(root=root)
     if not files:
@@ -85,9 +86,9 @@ def _local(root: Path) -> Checkout:
     return Checkout(
         root=root,
         commit=commit,
-        is_dirty=bool(status),
+        is_dirty=bool(diff),
         url=_origin(root),
-        diff=_diff(root) if status else "",
+        diff=diff,
         files=files,
     )
 
@@ -95,16 +96,6 @@ def _local(root: Path) -> Checkout:
 def _files(root: Path) -> tuple[str, ...]:
     listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "."], cwd=root)
     return tuple(name for name in listed.split("\0") if name)
-
-
-def _diff(root: Path) -> str:
-    """Return how a folder differs from its commit, by way of an index of our own: the user's is never written."""
-    with tempfile.TemporaryDirectory() as scratch:
-        own = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
-        run(["git", "read-tree", "HEAD"], cwd=root, environment=own)
-        run(["git", "add", "--intent-to-add", "--", "."], cwd=root, environment=own)
-        shown = ["git", "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "HEAD", "--", "."]
-        return run(shown, cwd=root, environment=own)
 
 
 def _origin(root: Path) -> str | None:

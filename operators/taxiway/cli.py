@@ -91,7 +91,7 @@ def _explain(given: argparse.Namespace, settings: Settings) -> str:
         lineage.rebuild(settings)
     if given.diff:
         handle, _, version = given.what.partition("/")
-        return "\n".join(lineage.differences(handle, int(version), settings).values())
+        return "\n".join(lineage.differences(handle, version, settings).values())
     if given.serving:
         found = lineage.serving(given.what, settings)
         as_json = json.dumps([one.to_json() for one in found], indent=2)

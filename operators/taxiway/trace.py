@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_NAMED = 20
+_LISTS = ("changed", "altered", "unwatched", "unseen", "hosts")
+BLIND = "nobody saw which files it read: its command is not Python, or keeps Python from being watched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Trace:
         read: How many files of each declared kind were read: dataset, source models, model, secrets, source.
         undeclared: Files that it read and that are none of its inputs, the first `MOST_NAMED`.
         undeclared_count: How many of those there were.
+        altered: What it was given that was another when the run had ended, in words: data, models, environment.
+        unwatched: Pythons that it started in a way that keeps them from being watched.
         unseen: Why some reads may not have been seen, in words.
         hosts: Hosts that it asked for by name, with the port.
     """
@@ -48,13 +52,18 @@ class Trace:
     read: Mapping[str, int] = field(default_factory=dict)
     undeclared: tuple[ReadFile, ...] = ()
     undeclared_count: int = 0
+    altered: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[str, ...]:
         """Why the lineage of what came out would have a missing edge; empty if it has none."""
-        found = [f"the code changed while it ran: {', '.join(self.changed)}"] if self.changed else []
+        found = [BLIND] if self.method == "none" else []
+        found += [f"the code changed while it ran: {', '.join(self.changed)}"] if self.changed else []
+        found += self.altered
+        found += [f"nobody saw which files {program} read, which it started" for program in self.unwatched]
         found += [f"{file} was read, and is none of its declared inputs" for file in self.undeclared]
         more = self.undeclared_count - len(self.undeclared)
         if more > 0:
@@ -68,6 +77,6 @@ class Trace:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Trace":
         """Read what `to_json` wrote."""
-        lists = {name: tuple(data.get(name, ())) for name in ("changed", "unseen", "hosts")}
+        lists = {name: tuple(data.get(name, ())) for name in _LISTS}
         undeclared = tuple(ReadFile(**file) for file in data.get("undeclared", ()))
         return cls(**{**data, **lists, "undeclared": undeclared})

@@ -22,6 +22,7 @@ from taxiway.packaging.package import CodePackage
 from taxiway.progress import Progress
 from taxiway.registry import models, packages
 from taxiway.registry.models import ModelVersion
+from taxiway.reproduction import stages
 from taxiway.rollouts import RolloutResult, Standing, ending, result_of, standing_of
 from taxiway.settings import Settings
 from taxiway_serving.client import Controller
@@ -323,6 +324,8 @@ def _request(handle: str, version: int, settings: Settings, strategy: Mapping[st
 def _candidate(handle: str, version: int, settings: Settings) -> CodePackage:
     model = models.get(handle, version, settings)
     models.refuse_untraceable(model)
+    # One whose training was killed between its registration and its stage could not be reproduced.
+    stages.leave(model, settings)
     reasons = _forbidden_data(model, settings)
     if reasons:
         raise ForbiddenDataError(handle, version, reasons)

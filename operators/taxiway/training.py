@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway import component
+from taxiway import component, tries
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.lineage import sources
+from taxiway.lineage import given, sources
 from taxiway.provenance import Provenance
 from taxiway.registry import mlmodel, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
@@ -24,7 +24,6 @@ from taxiway.runners import Inputs, Job, JobResult, Runner, Stop, on_this_host
 from taxiway.runners.watch import FILES, NOTES
 from taxiway.settings import Settings
 from taxiway.tools import exclusive, redact, remove
-from taxiway.trace import Trace
 
 Log = Callable[[str], None]
 
@@ -78,8 +77,9 @@ def train(
         OutputFaultsError: If it leaves no model or no metrics.
         ModelNotFoundError: If a source model is not there.
         ArtifactChangedError: If the files of a source model are not what was registered.
-        UntraceableError: If it read files that are none of its inputs, its code changed while it ran, or another edge
-            of the lineage is missing; where the settings allow it, its version is marked instead.
+        UntraceableError: If it read files that are none of its inputs or nobody saw what it read, its code or its data
+            changed while it ran, or another edge of the lineage is missing; where the settings allow it, its version
+            is marked instead.
     """
     inference = packages.lookup(handle, "inference", settings)
     recipe = recipe_of(
@@ -183,9 +183,11 @@ def execute(
         noted = beside.submit(_note_inputs, recipe, run, settings)
         result = runner.run(_job(recipe, bench, run, settings), log, stop)
     noted.result()
+    copies = sources.copies(recipe, bench.source_models_dir, settings)
+    result = given.checked(result, settings, dataset=recipe.dataset, sources=copies)
     metrics = component.read_metrics(result.output_dir)
     component.model_folder(result.output_dir)
-    tracking.log(run.run_id, settings, metrics=metrics, tags=_trace_tags(result.trace))
+    tracking.log(run.run_id, settings, metrics=metrics, tags=models.trace_tags(result.trace))
     for fault in result.trace.faults if result.trace else ():
         log(f"{recipe.training.handle}.training: {fault}")
     return result, metrics
@@ -194,13 +196,6 @@ def execute(
 def _note_inputs(recipe: Recipe, run: tracking.Run, settings: Settings) -> None:
     tracking.log(run.run_id, settings, params=recipe.params)
     tracking.log_dataset(run.run_id, dataset_input(recipe.dataset), "training", settings)
-
-
-def _trace_tags(trace: Trace | None) -> dict[str, str]:
-    """Return the trace as the run keeps it; an empty one covers what an earlier try of the same run left there."""
-    faults = "; ".join(trace.faults)[: models.MOST_TAG] if trace else ""
-    shown = json.dumps(trace.to_json(), sort_keys=True, ensure_ascii=False) if trace else ""
-    return {models.TRACE: shown, models.UNTRACEABLE: faults}
 
 
 def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Settings) -> None:
@@ -219,7 +214,7 @@ def _train(
     recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner, log: Log
 ) -> tracking.Run:
     bench = prepare(recipe, settings, runner, log)
-    run = _open(recipe, bench.experiment_id, settings, provenance)
+    run = _open(recipe, bench.experiment_id, settings, provenance, runner)
     log(f"training {recipe.training.handle} in {tracking.run_url(run, settings)}")
     status: tracking.Status = "FAILED"
     try:
@@ -235,17 +230,23 @@ def _train(
 
 
 def _open(
-    recipe: Recipe, experiment_id: str, settings: Settings, provenance: Provenance | None
+    recipe: Recipe, experiment_id: str, settings: Settings, provenance: Provenance | None, runner: Runner
 ) -> tracking.Run:
     tags = run_tags(recipe, "training", provenance)
     wanted = {"taxiway.key": recipe.key, "taxiway.kind": "training", **who.identity(provenance)}
     found = tracking.find_runs(experiment_id, wanted, settings)
     # A run whose model was registered, marked, keeps its artifacts.
     begun = [run for run in found if not _holds_result(run)]
-    if not begun:
-        return tracking.create_run(experiment_id, f"train {recipe.dataset.tag}", tags, settings)
-    tracking.reopen(begun[0].run_id, tags, settings)
-    return begun[0]
+    return tries.open_run(
+        begun,
+        tags,
+        settings,
+        experiment_id=experiment_id,
+        name=f"train {recipe.dataset.tag}",
+        package=recipe.training,
+        runner=runner,
+        params=recipe.params,
+    )
 
 
 def _job(recipe: Recipe, bench: Bench, run: tracking.Run, settings: Settings) -> Job:

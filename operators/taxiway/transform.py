@@ -16,15 +16,16 @@ from typing import Any
 
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
-from taxiway.datasets.facts import Origin
+from taxiway.datasets.facts import UNTRACEABLE, Origin
 from taxiway.datasets.store import Listing, files_in
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.errors import OutputFaultsError
+from taxiway.errors import OutputFaultsError, UntraceableError
+from taxiway.lineage import given
 from taxiway.packaging import source
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import packages
-from taxiway.runners import Inputs, Job, Runner, on_this_host
+from taxiway.registry import doubts, packages
+from taxiway.runners import Inputs, Job, JobResult, Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, remove, write_atomically
 
@@ -85,6 +86,8 @@ def transform(
         ComponentFailedError: If it fails.
         OutputFaultsError: If it leaves no file.
         DataChangedError: If somebody changed the raw data on this host.
+        UntraceableError: If its code is in no commit, it read files that are none of its inputs, or nobody saw what it
+            read; where the settings allow it, its result is marked, and so is each model that is trained on it.
     """
     code = packages.lookup(handle, "transform", settings)
     merged = dict(code.manifest["params"]) | dict(params or {})
@@ -93,13 +96,14 @@ def transform(
     _sweep(folder.parent)
     with exclusive(folder.with_suffix(".lock")):
         origin = origin_of(folder / "output")
-        if origin is not None and origin.output == Listing.of(files_in(folder / "output")).hash:
+        if origin is not None and _is_kept(origin, folder / "output", settings):
             log(f"{handle}.transform already ran on this data: {folder}")
         else:
             job = _job(code, raw, merged, folder, settings, log)
-            (runner or on_this_host(settings)).run(job, log)
+            result = (runner or on_this_host(settings)).run(job, log)
             _check(job.output_dir)
-            origin = _origin(job, raw)
+            result = given.checked(result, settings, dataset=raw)
+            origin = _origin(job, raw, _marks(job, result, settings, log))
             said: dict[str, Any] = {"key": key, "code": code.digest, "raw": raw.tag if raw else None}
             said |= {"origin": origin.to_json(), **who.tags(provenance)}
             write_atomically(folder / FACTS, json.dumps(said, indent=2))
@@ -135,6 +139,22 @@ def origin_of(path: Path) -> Origin | None:
         return None
 
 
+def _is_kept(origin: Origin, output: Path, settings: Settings) -> bool:
+    """Tell whether a result is still there, and is one that may be used: what made it doubtful may be gone by now."""
+    is_allowed = settings.allow_untraceable or not origin.details.get(UNTRACEABLE)
+    return is_allowed and origin.output == Listing.of(files_in(output)).hash
+
+
+def _marks(job: Job, result: JobResult, settings: Settings, log: Callable[[str], None]) -> tuple[str, ...]:
+    """Return why nobody could walk back what a transform left; where that is not allowed, refuse."""
+    found = (*doubts.of_code(job.package), *doubts.of_run(job.package, result.trace))
+    for reason in found:
+        log(f"{job.name}: {reason}")
+    if found and not settings.allow_untraceable:
+        raise UntraceableError(found, f"what {job.name} left")
+    return found
+
+
 def _job(
     code: CodePackage,
     raw: DatasetVersion | None,
@@ -152,11 +172,12 @@ def _job(
     )
 
 
-def _origin(job: Job, raw: DatasetVersion | None) -> Origin:
+def _origin(job: Job, raw: DatasetVersion | None, marks: tuple[str, ...]) -> Origin:
+    own: dict[str, Any] = {UNTRACEABLE: list(marks)} if marks else {}
     return Origin(
         kind="transform",
         parents={raw.tag: raw.hash} if raw else {},
-        details={"handle": job.package.handle, "code": job.package.digest, "params": dict(job.params)},
+        details={"handle": job.package.handle, "code": job.package.digest, "params": dict(job.params)} | own,
         output=Listing.of(files_in(job.output_dir)).hash,
     )
 

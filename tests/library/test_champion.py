@@ -12,6 +12,7 @@ import pytest
 
 from taxiway import champion
 from taxiway.datasets import DatasetVersion
+from taxiway.errors import AuthenticationError, ModelNotFoundError
 from taxiway.packaging import package
 from taxiway.registry import models, packages
 from taxiway.settings import Settings
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 class Live:
     """A controller that says which version is live."""
 
-    url, stable = "", 1
+    url, stable, status = "", 1, 200
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def controller() -> Iterator[Live]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             content = json.dumps({"stable": made.stable, "previous": None}).encode()
-            self.send_response(200)
+            self.send_response(made.status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -62,9 +63,20 @@ def test_champion_follows_the_controller_and_outlives_its_absence(
     first, second = (train(handle, dataset, live, seed=seed) for seed in (0, 1))
     models.set_alias(handle, models.CHAMPION, first.version, live)
     assert champion.find(handle, away, lines.append) == first
-    assert [line.split(":")[0] for line in lines] == [f"the alias champion of {handle} is taken as it is"] * 2
+    assert ["the controller did not answer" in line for line in lines] == [True] * 2
+    doubt = champion.look(handle, away).doubt
+    assert f"may be another than {handle}/{first.version}, as the alias champion says" in doubt
 
     controller.stable = second.version
     assert champion.find(handle, replace(live, controller_url=controller.url), lines.append) == second
     assert models.get(handle, models.CHAMPION, live) == second
     assert len(lines) == 2
+    assert champion.look(handle, replace(live, controller_url=controller.url)).doubt == ""
+
+    # What the controller serves and MLflow does not have is no first version, and nor is what it does not tell us.
+    controller.stable = 99
+    with pytest.raises(ModelNotFoundError):
+        champion.look(handle, replace(live, controller_url=controller.url))
+    controller.status = 401
+    with pytest.raises(AuthenticationError):
+        champion.look(handle, replace(live, controller_url=controller.url))

@@ -1,11 +1,12 @@
 """A model project is found beside a DAG's file, or in a Git repository at a revision."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from taxiway import checkout
+from taxiway import checkout, dirt
 from taxiway.checkout import locate
 from taxiway.errors import InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
@@ -177,3 +178,53 @@ def test_url_with_a_slash_in_its_password_is_refused_without_showing_it(settings
     with pytest.raises(InvalidSpecError, match="%2F") as caught:
         locate("https://user:s3/cret@host/repo.git", settings)
     assert "cret" not in str(caught.value)
+
+
+def test_secrets_are_no_dirt_and_no_part_of_the_difference(repository: Path, settings: Settings) -> None:
+    folder = repository / "models" / "digits"
+    (folder / ".env").write_text("KEY=s3cret")
+    (folder / ".env.local").write_text("KEY=s3cret")
+    found = locate(str(folder), settings)
+    assert (found.is_dirty, found.diff) == (False, "")
+    git(repository, "add", "--force", "models/digits/.env")
+    git(repository, "commit", "--quiet", "--message", "a mistake")
+    (folder / ".env").write_text("KEY=s3cret2")
+    (folder / "value.txt").write_text("3")
+    found = locate(str(folder), settings)
+    assert found.is_dirty
+    assert "s3cret" not in found.diff
+
+
+def test_long_file_is_named_and_hashed_and_its_content_is_not_kept(
+    repository: Path, settings: Settings
+) -> None:
+    folder = repository / "models" / "digits"
+    content = b"x" * (dirt.MOST_BYTES + 1)
+    (folder / "data.bin").write_bytes(content)
+    (folder / "value.txt").write_text("2\n" * dirt.MOST_BYTES)
+    found = locate(str(folder), settings)
+    head, _, rest = found.diff.partition("\n")
+    said = f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+    assert head == f"# 'data.bin' differs: {said}; too long to be kept here"
+    assert rest.startswith("diff --git a/models/digits/value.txt")
+
+
+def test_many_files_are_kept_up_to_a_length(
+    repository: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dirt, "MOST_KEPT_BYTES", 10)
+    folder = repository / "models" / "digits"
+    for name in ("a", "b", "c"):
+        (folder / name).write_text("12345\n")
+    diff = locate(str(folder), settings).diff
+    assert (diff.count("+12345"), diff.count("too long to be kept")) == (1, 2)
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_file_that_git_was_told_to_overlook_is_dirt(repository: Path, settings: Settings, flag: str) -> None:
+    folder = repository / "models" / "digits"
+    git(repository, "update-index", flag, "models/digits/value.txt")
+    (folder / "value.txt").write_text("3")
+    found = locate(str(folder), settings)
+    assert found.is_dirty
+    assert "+3" in found.diff

@@ -59,3 +59,40 @@ def test_environment_that_is_half_made_is_made_again(settings: Settings) -> None
     python.unlink()
     assert environment.ensure(locked, settings) == python
     subprocess.run([python, "-c", "import idna"], check=True)
+
+
+def test_environment_that_somebody_changed_is_named_and_made_again(settings: Settings) -> None:
+    python = environment.ensure(environment.lock(["six"], ">=3.11", settings), settings)
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    subprocess.run([python, "-c", "import six"], check=True)
+    assert environment.changes(python) == ()
+    original = (site / "six.py").read_bytes()
+    (site / "six.py").unlink()
+    (site / "six.py").write_text("__version__ = 'mine'\n")
+    (site / "words").mkdir()
+    (site / "words" / "en.txt").write_text("downloaded")
+    assert environment.changes(python) == ("six.py", "words/en.txt")
+    assert environment.ensure(environment.lock(["six"], ">=3.11", settings), settings) == python
+    assert environment.changes(python) == ()
+    assert (site / "six.py").read_bytes() == original
+    assert not (site / "words").exists()
+
+
+def test_file_that_was_written_through_to_the_cache_is_not_taken_from_there(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = environment.lock(["six"], ">=3.11", settings)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    own = replace(settings, home=tmp_path / "own")
+    python = environment.ensure(locked, own)
+    (installed,) = python.parents[1].glob("lib/python*/site-packages/six.py")
+    original = installed.read_bytes()
+    installed.write_text("__version__ = 'mine'\n")
+    (cached,) = (tmp_path / "cache").rglob("six.py")
+    assert cached.read_text() == installed.read_text()
+    environment.ensure(locked, own)
+    assert installed.read_bytes() == original
+
+
+def test_interpreter_that_was_not_made_here_has_no_changes(tmp_path: Path) -> None:
+    assert environment.changes(tmp_path / "bin" / "python") == ()

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,8 @@ from taxiway.errors import (
     ToolFailedError,
     TransportError,
 )
-from taxiway.packaging import CodePackage, package
-from taxiway.packaging.package import home_of
+from taxiway.packaging import CodePackage, environment, package
+from taxiway.packaging.package import ATTEMPTS, DIFF, FILES, home_of
 from taxiway.provenance import Provenance
 from taxiway.registry import packages, reading, tracking
 from taxiway.settings import Settings
@@ -246,3 +248,51 @@ def test_package_outside_git_in_a_repository_takes_the_commit_and_the_url_it_is_
         str(handled), settings, kinds=["training"], commit="c0ffee", url="https://host/team.git"
     )
     assert (made.commit, made.url, made.is_dirty) == ("c0ffee", "https://host/team.git", False)
+
+
+def test_package_that_is_edited_while_it_is_made_says_that_it_is_dirty(
+    handled: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, script = environment.lock, handled / "train.py"
+
+    def edit(*arguments: Any) -> environment.Lock:
+        script.write_text("edited = True\n")
+        return lock(*arguments)
+
+    monkeypatch.setattr(environment, "lock", edit)
+    (made,) = package(str(handled), settings, kinds=["training"])
+    folder = home_of(made.digest, settings)
+    assert (folder / "source" / "train.py").read_text() == script.read_text()
+    assert made.is_dirty
+    assert "+edited = True" in (folder / FILES / DIFF).read_text()
+
+
+def test_package_of_a_folder_that_is_never_at_rest_is_refused(
+    handled: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, edits = environment.lock, count()
+
+    def edit(*arguments: Any) -> environment.Lock:
+        made = lock(*arguments)
+        # What is hashed now is another file once it has been packed.
+        return _EditsWhenHashed(text=made.text, python=made.python)
+
+    class _EditsWhenHashed(environment.Lock):
+        @property
+        def hash(self) -> str:
+            (handled / "train.py").write_text(f"edit = {next(edits)}\n")
+            return super().hash
+
+    monkeypatch.setattr(environment, "lock", edit)
+    with pytest.raises(InvalidSpecError, match=f"{ATTEMPTS} times"):
+        package(str(handled), settings, kinds=["training"])
+
+
+def test_difference_is_kept_beside_what_was_packaged_clean_before(handled: Path, settings: Settings) -> None:
+    (clean,) = package(str(handled), settings, kinds=["training"])
+    place = home_of(clean.digest, settings) / FILES / DIFF
+    assert not place.exists()
+    (handled / "notes.txt").write_bytes(b"\xe9\n")
+    (dirty,) = package(str(handled), settings, kinds=["training"])
+    assert (clean.is_dirty, dirty.is_dirty, dirty.digest) == (False, True, clean.digest)
+    assert b"+\xe9" in place.read_bytes()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from taxiway import cli, lineage
-from taxiway.datasets import DatasetVersion, Origin, snapshot
+from taxiway.datasets import DatasetVersion, Origin, repository, snapshot
 from taxiway.errors import InvalidSpecError, NotFoundError, TransportError
-from taxiway.lineage import explaining
+from taxiway.lineage import explaining, gathering
 from taxiway.lineage.graph import Edge, Node, kind_of
 from taxiway.lineage.index import Index, path_of
 from taxiway.registry import tracking
@@ -246,6 +246,22 @@ def test_prepared_data_leads_to_its_raw_data_and_the_code_that_prepared_it(
     assert (made.tag, "prepared_from", dataset.tag) in edges(lineage.explain(dataset.tag, watching), "down")
 
 
+@pytest.mark.slow
+def test_many_tags_of_stages_are_kept_in_one_file(
+    make: Makes, handle: str, dataset: DatasetVersion, watching: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make()
+    root = watching.data_repository
+    tags = [f"models/{handle}@v{number}" for number in range(1, 4)]
+    for tag in tags:
+        repository.git(root, "update-ref", f"refs/tags/{tag}", dataset.commit)
+    monkeypatch.setattr(gathering, "MOST_LOOSE", 2)
+    before = lineage.explain(dataset.tag, watching).to_json()
+    assert not any((root / ".git" / "refs" / "tags" / tag).exists() for tag in tags)
+    assert set(tags) <= set(repository.git(root, "tag", "--list").split())
+    assert lineage.explain(dataset.tag, watching).to_json() == before
+
+
 def made_of(count: int) -> tuple[list[Node], list[Edge]]:
     nodes = [Node(id=f"digits/{n}", kind="model", at_s=float(n)) for n in range(1, count + 1)]
     found = [Edge(child=node.id, kind="trained_on", parent="digits@v1") for node in nodes]
@@ -321,5 +337,10 @@ def test_command_explains_in_every_form_and_says_what_is_wrong(
     assert f">{dataset.tag}<" in picture.read_text()
     assert f"{handle} serves version 1 to 0 % of its traffic" in answer(name, "--serving")
     assert json.loads(answer(dataset.tag, "--serving", "--format", "json"))[0]["endpoint"] == handle
+    assert answer(name, "--diff") == "\n"
+    assert answer(f"{handle}/latest", "--diff") == "\n"
+    for other, says in ((handle, "is of one version"), (f"{handle}/best", "no model version")):
+        assert cli.main(["explain", other, "--diff"]) == 1
+        assert says in capsys.readouterr().err
     assert cli.main(["explain", f"{handle}/9"]) == 1
     assert capsys.readouterr().err.startswith("taxiway: no thing with a lineage")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from taxiway import lineage
+from taxiway import lineage, research
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import ArtifactChangedError, ModelNotFoundError, UntraceableError
+from taxiway.lineage import gathering
 from taxiway.packaging import package
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
@@ -18,7 +19,7 @@ from taxiway.settings import Settings
 from taxiway.tools import remove
 from taxiway.trace import Trace
 from taxiway.training import train
-from tests.projects import TRAIN
+from tests.projects import TRAIN, commit_all
 
 pytestmark = pytest.mark.slow
 Registers = Callable[..., Path]
@@ -42,10 +43,6 @@ params = json.loads(os.environ["TAXIWAY_PARAMS"])
 output = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
 (source,) = pathlib.Path(os.environ["TAXIWAY_SOURCE_MODELS_DIR"]).iterdir()
 start = json.loads((source / "weights.json").read_text())
-try:
-    (source / "weights.json").write_text("broken")
-except OSError:
-    pass
 (output / "model").mkdir()
 (output / "model" / "step-0.json").write_text(json.dumps(start))
 (output / "model" / "weights.json").write_text(json.dumps({"c": start["c"] / 2}))
@@ -135,6 +132,55 @@ def test_dirty_tree_is_detected_and_its_difference_is_reached_from_the_version(
     assert "dirty: its difference is kept beside it" in shown
 
 
+def test_tree_that_is_committed_later_is_of_that_commit(
+    register: Registers,
+    handle: str,
+    dataset: DatasetVersion,
+    live: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As a minute later: what was read once is not read again.
+    monkeypatch.setattr(gathering, "SLACK_S", -0.001)
+    folder = register(handle)
+    with (folder / "train.py").open("a") as file:
+        file.write("# not committed\n")
+    (made,) = package(str(folder), live, kinds=["training"])
+    packages.register((made,), live)
+    assert train(handle, dataset, live).version == 1
+    name, code = f"{handle}/1", f"{handle}.training@{made.digest[:12]}"
+    for what in (name, code):
+        assert "dirty" in lineage.render(lineage.explain(what, live))
+    commit_all(folder)
+    packages.register(package(str(folder), live, kinds=["training"]), live)
+    for what in (name, code):
+        assert "dirty" not in lineage.render(lineage.explain(what, live))
+    assert train(handle, dataset, live).version == 1
+    found = tracking.version(handle, 1, live)
+    assert found is not None
+    assert (found.tags["mlflow.source.git.dirty"], found.tags["taxiway.training.diff"]) == ("false", "")
+    assert lineage.differences(handle, 1, live) == {}
+
+
+def test_published_library_is_a_part_of_the_graph(
+    register: Registers, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "lib" / "alice_graph").mkdir(parents=True)
+    (tmp_path / "lib" / "alice_graph" / "__init__.py").write_text("C = 0.3\n")
+    research.publish(tmp_path / "lib", "alice-graph", "1.0", task="numbers", settings=live)
+    folder = register(handle, "import alice_graph\n" + TRAIN)
+    document = folder / "pyproject.toml"
+    document.write_text(document.read_text().replace("training = []", 'training = ["alice-graph==1.0"]'))
+    commit_all(folder)
+    packages.register(package(str(folder), live, kinds=["training"]), live)
+    made = train(handle, dataset, live)
+    found = lineage.explain(f"{handle}/{made.version}", live)
+    code, library = f"{handle}.training@{made.training_digest}", "library.alice-graph@1.0"
+    assert (code, "built_with", library) in {(edge.child, edge.kind, edge.parent) for edge in found.up}
+    assert f"built with {library} (for numbers)" in lineage.render(found)
+    down = lineage.explain("alice-graph==1.0", live).down
+    assert {edge.child for edge in down} == {code, f"{handle}/{made.version}"}
+
+
 @pytest.mark.parametrize("name", ["source.tar.gz", "lock.txt"])
 def test_package_that_was_changed_in_mlflow_is_refused(
     register: Registers, handle: str, dataset: DatasetVersion, live: Settings, mlflow_folder: Path, name: str
@@ -166,6 +212,8 @@ class TestSourceModels:
         assert (
             step0 == json.loads((models.download(source, live) / "weights.json").read_text()) == {"c": 0.25}
         )
+        (delivered,) = (live.home / "source_models").rglob("weights.json")
+        assert delivered.stat().st_mode & 0o222 == 0
         assert trace_of(made.handle, made.version, live).read["source models"] == 1
         found = lineage.explain(f"{handle}/1", live)
         assert (f"{made.handle}/1", "uses") in {(edge.child, edge.kind) for edge in found.down}

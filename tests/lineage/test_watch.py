@@ -11,9 +11,11 @@ import pytest
 
 from taxiway.packaging import CodePackage, Materialised
 from taxiway.runners import Inputs, Job, ProcessRunner, watch
-from taxiway.trace import MOST_NAMED, ReadFile, Trace
+from taxiway.runners.watched import sitecustomize
+from taxiway.trace import BLIND, MOST_NAMED, ReadFile, Trace
 
 Watched = Callable[..., Trace]
+LOG_OF = f"os.environ[{sitecustomize.LOG!r}]"
 
 
 @pytest.fixture
@@ -98,6 +100,17 @@ READS = {
     "in a thread": "import threading; t = threading.Thread(target=lambda: open({path!r}).read()); t.start(); t.join()",
     "in a fork": "import os; pid = os.fork() or (open({path!r}).read(), os._exit(0)); os.waitpid(pid, 0)",
     "in a child of Python": "import subprocess, sys; subprocess.run([sys.executable, '-c', \"open({path!r}).read()\"])",
+    "beside an open folder": "import os; f = os.open({folder!r}, 0); os.open('other.csv', 0, dir_fd=f)",
+    "by a link of the kernel's": "import os; os.chdir({folder!r}); open('/proc/self/cwd/other.csv').read()",
+    "in a child with a path of its own": (
+        "import os, subprocess, sys\nenv = dict(os.environ, PYTHONPATH='.')\n"
+        "subprocess.run([sys.executable, '-Bc', \"open({path!r}).read()\"], env=env, check=True)"
+    ),
+    "in a child without an environment": (
+        "import os, subprocess, sys\nos.environ.clear()\n"
+        "subprocess.run([sys.executable, '-c', \"open({path!r}).read()\"], check=True)"
+    ),
+    "after it cleared its environment": "import os; os.environ.clear(); open({path!r}).read()",
     "as a database": "import sqlite3; sqlite3.connect({path!r}).close()",
 }
 
@@ -169,21 +182,76 @@ def test_code_that_changes_while_it_runs_is_named(watched: Watched) -> None:
     assert watched("pass", helper="x = 1").source_hash != watched("pass", helper="x = 3").source_hash
 
 
-def test_command_that_is_not_python_is_said_to_be_unseen(watched: Watched, secret: Path) -> None:
-    seen = watched("", command=f"cat {secret}")
-    assert (seen.method, seen.undeclared) == ("none", ())
-    assert seen.unseen[0].startswith("the files that it read are unknown")
-    assert watched("", command="python -I main.py").method == "none"
+@pytest.mark.parametrize("command", ["cat {path}", "python -I main.py", "env PYTHONPATH=. python main.py"])
+def test_command_whose_reads_nobody_sees_is_a_fault(watched: Watched, secret: Path, command: str) -> None:
+    seen = watched(f"open({str(secret)!r}).read()", command=command.format(path=secret))
+    assert (seen.method, seen.undeclared, seen.faults) == ("none", (), (BLIND,))
+
+
+def test_notes_that_the_script_threw_away_are_a_fault(watched: Watched, secret: Path) -> None:
+    seen = watched(f"import os\nopen({str(secret)!r}).read()\nos.truncate({LOG_OF}, 0)\n")
+    assert (seen.method, seen.faults) == ("none", (BLIND,))
 
 
 def test_programs_that_nobody_sees_are_named(watched: Watched) -> None:
-    script = (
-        "import subprocess, sys\nsubprocess.run(['true'])\nsubprocess.run([sys.executable, '-I', '-c', ''])\n"
+    seen = watched("import subprocess\nsubprocess.run(['true'])\n")
+    assert seen.unseen == ("it started programs whose reads nobody sees: true",)
+    assert seen.faults == ()
+
+
+LEAVES = {
+    "isolated": "run([sys.executable, '-I', '-c', ''])",
+    "isolated, in one word with its command": "run([sys.executable, '-Ic', ''])",
+    "after an option with a value": "run([sys.executable, '-W', 'error', '-E', '-c', ''])",
+    "without its log, in place of itself": "os.execve(sys.executable, [sys.executable, '-c', ''], {})",
+    "under variables that cannot be written": "run([sys.executable, '-c', ''], env=types.MappingProxyType({}))",
+}
+
+
+@pytest.mark.parametrize("how", LEAVES)
+def test_python_that_is_kept_from_being_watched_is_a_fault(watched: Watched, how: str) -> None:
+    seen = watched(f"import os, sys, types\nfrom subprocess import run\n{LEAVES[how]}\n")
+    assert seen.unwatched == (Path(sys.executable).name,)
+    assert seen.faults == (f"nobody saw which files {seen.unwatched[0]} read, which it started",)
+
+
+def test_options_of_the_script_are_none_of_pythons(watched: Watched) -> None:
+    assert watched("import subprocess, sys\nsubprocess.run([sys.executable, '-Bc', '', '-I'])\n").faults == ()
+
+
+def test_path_for_spawned_processes_that_leaves_the_watch_out_is_said(watched: Watched) -> None:
+    (unseen,) = watched("import os\nos.environ['PYTHONPATH'] = '.'\n").unseen
+    assert unseen.startswith("it took the watch out of PYTHONPATH")
+    assert watched("import os\nos.environ['PYTHONPATH'] += ':.'\n").unseen == ()
+
+
+def test_library_that_opens_files_by_itself_is_named(watched: Watched) -> None:
+    seen = watched("import pyarrow\ntry: import polars.nothing_like_it\nexcept ImportError: pass\n")
+    assert seen.unseen == ("it loaded libraries that open files by themselves: pyarrow",)
+    assert seen.faults == ()
+
+
+def test_input_that_is_written_to_stays_an_input(watched: Watched, tmp_path: Path) -> None:
+    data = folder_with(tmp_path / "data", "a.csv")
+    seen = watched(
+        f"p = {str(data / 'a.csv')!r}\nopen(p, 'w').write('2')\nopen(p).read()", inputs=Inputs(data_dir=data)
     )
-    (unseen,) = watched(script).unseen
-    assert (
-        unseen == f"it started programs whose reads nobody sees: true, {Path(sys.executable).name}, unwatched"
-    )
+    assert seen.read == {"dataset": 1, "source": 1}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/usr/local/airflow/x", "/usr/share/nltk_data/x", "/run/media/ana/x", "/usr/src/x", "/opt/x", "/srv/x"],
+)
+def test_folder_of_the_system_that_may_hold_data_is_noted(path: str) -> None:
+    assert not path.startswith(sitecustomize._folders([*sitecustomize.SYSTEM, *sitecustomize._shared()]))
+
+
+@pytest.mark.parametrize(
+    "path", ["/usr/lib/x", "/etc/x", "/usr/share/zoneinfo/x", "/run/secrets/x", "/usr/local/lib/x"]
+)
+def test_folder_of_the_system_itself_is_not_noted(path: str) -> None:
+    assert path.startswith(sitecustomize._folders([*sitecustomize.SYSTEM, *sitecustomize._shared()]))
 
 
 def test_hosts_that_were_asked_for_are_named(watched: Watched) -> None:

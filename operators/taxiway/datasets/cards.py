@@ -12,6 +12,7 @@ from typing import Any
 
 from taxiway.datasets import repository
 from taxiway.datasets.facts import (
+    UNTRACEABLE,
     Card,
     Facts,
     Origin,
@@ -101,7 +102,7 @@ def complete(
                 f"{version.tag} keeps its {name} {known[name]!r}, not {value!r}: describe() changes what was said"
             )
     made_of = {version.tag, *(tag for each in said.origins for tag in each.parents)}
-    new = origin if origin is not None and origin.parents.keys() - made_of else None
+    new = origin if origin is not None and (origin.parents.keys() - made_of or _mends(origin, said)) else None
     if fresh or new is not None:
         _say(version, Card.from_json(fresh), settings, by=by, why=_AGAIN, origin=new)
 
@@ -200,6 +201,12 @@ def _own(version: DatasetVersion, key: str, known: Facts) -> tuple[list[Saying],
     by, why = (later.by, later.why) if later else ("", "")
     is_described = later is not None and later.why != _AGAIN
     return [Saying(value=value, tag=version.tag, by=by, why=why)], is_described or not _is_part(known.origin)
+
+
+def _mends(origin: Origin, said: Facts) -> bool:
+    """Tell whether bytes of which nobody knew what made them have now been made in a way that is known."""
+    is_marked = bool(said.origins) and all(each.details.get(UNTRACEABLE) for each in said.origins)
+    return is_marked and not origin.details.get(UNTRACEABLE)
 
 
 def _is_part(origin: Origin | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from taxiway.errors import InvalidSpecError
 
+UNTRACEABLE = "untraceable"
 PERSONAL_DATA = ("none", "pseudonymous", "personal", "special")
 """How personal data may be: `special` is what law protects most, such as health or religion."""
 
@@ -80,7 +81,8 @@ class Origin:
     Attributes:
         kind: `transform` or `append`.
         parents: Hash of each dataset version that it was made of, by its tag.
-        details: For a transform its `handle`, the digest of its `code`, and `params`.
+        details: For a transform its `handle`, the digest of its `code`, and `params`; under `UNTRACEABLE`, why nobody
+            could walk back what it made.
         output: Hash of what came out; a snapshot of anything else is refused. Empty where nobody knows.
     """
 

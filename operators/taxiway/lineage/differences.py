@@ -3,20 +3,28 @@
 import tempfile
 from pathlib import Path
 
-from taxiway.errors import NotFoundError
+from taxiway.errors import InvalidSpecError, NotFoundError
 from taxiway.packaging.package import DIFF, FILES
 from taxiway.registry import tracking
 from taxiway.settings import Settings
 
 
-def differences(handle: str, version: int, settings: Settings) -> dict[str, str]:
+def differences(handle: str, version: int | str, settings: Settings) -> dict[str, str]:
     """Return the kept differences of a model version's code, by `training` and `inference`; empty for a clean tree.
 
+    Args:
+        handle: The handle.
+        version: A number or an alias.
+        settings: Which MLflow.
+
     Raises:
+        InvalidSpecError: If no version is given.
         NotFoundError: If there is no such version, or its difference is no longer there.
         TransportError: If MLflow does not answer.
     """
-    found = tracking.version(handle, version, settings)
+    if not str(version):
+        raise InvalidSpecError((f"a difference is of one version, such as {handle}/7; got none",), handle)
+    found = tracking.version(handle, int(version) if str(version).isdigit() else version, settings)
     if found is None:
         raise NotFoundError("model version", f"{handle}/{version}", "train the handle first")
     places = {kind: found.tags.get(f"taxiway.{kind}.diff") for kind in ("training", "inference")}

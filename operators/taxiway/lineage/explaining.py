@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from taxiway.errors import NotFoundError
 from taxiway.lineage import gathering
-from taxiway.lineage.graph import Edge, Node, kind_of, model_id
+from taxiway.lineage.graph import Edge, Node, kind_of, model_id, name_of
 from taxiway.lineage.index import Index, opened, path_of
 from taxiway.settings import Settings
 
@@ -81,14 +81,15 @@ def explain(what: str, settings: Settings) -> Explanation:
 
     Args:
         what: `handle/7`, `handle` for its endpoint, `digits@v3`, `handle.training@<digest>` with 6 characters of the
-            digest or more, the id of an MLflow run, or the `x-request-id` of an answer.
+            digest or more, `alice-rev==1.0` for a published library, the id of an MLflow run, or an answer's
+            `x-request-id`.
         settings: Where everything is.
 
     Raises:
         NotFoundError: If nobody knows it.
         TransportError: If MLflow does not answer; or the controller, where a request is asked for.
     """
-    name = what.strip()
+    name = name_of(what)
     return _answered(name, settings, lambda index, notes: _explained(name, index, notes, settings))
 
 
@@ -103,7 +104,7 @@ def serving(what: str, settings: Settings) -> tuple[Serving, ...]:
         NotFoundError: If nobody knows it.
         TransportError: If MLflow does not answer, or the controller: what it said last is no answer to this.
     """
-    name = what.strip()
+    name = name_of(what)
 
     def ask(index: Index, notes: tuple[str, ...]) -> tuple[Serving, ...]:
         if notes:

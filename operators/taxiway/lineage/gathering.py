@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from taxiway.datasets import repository
 from taxiway.datasets.facts import facts_file, read_facts
-from taxiway.errors import AuthenticationError, TransportError
-from taxiway.lineage.graph import Edge, Node, code_id, kind_of, model_id
+from taxiway.errors import AuthenticationError, ToolFailedError, TransportError
+from taxiway.lineage.graph import Edge, Node, code_id, kind_of, library_id, model_id
 from taxiway.lineage.index import Index, path_of
 from taxiway.registry import tracking
 from taxiway.registry.models import TRACE, UNTRACEABLE
@@ -31,7 +32,9 @@ FIRST_PAGE, PAGE = 10, 1000
 # Versions that are made at once may be seen in another order than their times say.
 SLACK_S = 60.0
 TIMEOUT_S = 5.0
-AIRFLOW = "taxiway.airflow."
+MOST_LOOSE = 500
+AIRFLOW, LIBRARY, LIBRARY_TAG = "taxiway.airflow.", "library", "taxiway.library."
+PACKAGES = ("training", "inference")
 
 
 def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]:
@@ -42,21 +45,22 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
     Args:
         index: Which index.
         settings: Where the sources are.
-        what: Name of a model version that is read as it is now, although it may be known: it may have been deleted.
+        what: Name of a model version or a package that is read as it is now, although it may be known: it may have
+            been deleted, or committed since.
 
     Raises:
         TransportError: If MLflow does not answer.
     """
-    newest = float(index.state("versions") or 0.0)
+    newest, number = float(index.state("versions") or 0.0), _number_of(what, index)
     with ThreadPoolExecutor(3) as pool:
         read = pool.submit(lambda: list(_newer(newest - SLACK_S, settings, is_first=not newest)))
-        asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, settings)
+        asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, number, settings)
         datasets = _datasets(index, settings)
         versions, (endpoints, unread) = read.result(), asked.result()
-        subject = again.result()
+        subjects = again.result()
     with index.kept():
-        _keep(index, [*versions, *([subject] if subject else [])], datasets, endpoints)
-        if subject is None and kind_of(what) == "model":
+        _keep(index, [*versions, *subjects], datasets, endpoints)
+        if not subjects and kind_of(what) == "model":
             index.drop(what)
         index.keep_state("versions", max([newest, *(version.created_at_s for version in versions)]))
     known = index.state("endpoints")
@@ -82,11 +86,35 @@ def _keep(
         index.keep_state("endpoints", time.time())
 
 
-def _again(what: str, settings: Settings) -> Version | None:
+def _again(what: str, number: int | None, settings: Settings) -> list[Version]:
+    """Return what is asked for as it is now, with the packages of a model: one may have been committed since.
+
+    Args:
+        what: Name of a model version or a package; of anything else there is nothing to read again.
+        number: Of the package's version, where it is known.
+        settings: Which MLflow.
+    """
+    name, _, rest = what.partition("/")
+    if kind_of(what) == "code" and number is not None:
+        return _present([(what.partition("@")[0], number)], settings)
     if kind_of(what) != "model":
-        return None
-    handle, _, number = what.partition("/")
-    return tracking.version(handle, int(number), settings)
+        return []
+    models = _present([(name, int(rest))], settings)
+    numbers = {kind: model.tags.get(f"taxiway.{kind}.version", "") for model in models for kind in PACKAGES}
+    packages = [(f"{name}.{kind}", int(at)) for kind, at in numbers.items() if at.isdigit()]
+    return [*models, *_present(packages, settings)]
+
+
+def _present(names: Iterable[tuple[str, int]], settings: Settings) -> list[Version]:
+    found = (tracking.version(name, number, settings) for name, number in names)
+    return [version for version in found if version is not None]
+
+
+def _number_of(what: str, index: Index) -> int | None:
+    """Return the version of a package in MLflow, by its name or the beginning of it."""
+    found = index.beginning(what, 2) if kind_of(what) == "code" else []
+    node = index.node(found[0]) if len(found) == 1 else None
+    return node.facts.get("version") if node else None
 
 
 def rebuild(settings: Settings) -> tuple[int, int]:
@@ -127,7 +155,9 @@ def _told(version: Version) -> tuple[list[Node], list[Edge]]:
     if "taxiway.lineage" in version.tags:
         return _model(version, json.loads(version.tags["taxiway.lineage"]))
     if "taxiway.package" in version.tags:
-        return [_package(version, json.loads(version.tags["taxiway.package"]))], []
+        return _package(version, json.loads(version.tags["taxiway.package"]))
+    if version.tags.get("taxiway.kind") == LIBRARY:
+        return [_library(version)], []
     return [], []
 
 
@@ -164,12 +194,24 @@ def _named(version: Version) -> list[Node]:
     return [Node(id=dataset["tag"], kind="data", facts=dataset)]
 
 
-def _package(version: Version, package: Mapping[str, Any]) -> Node:
+def _library(version: Version) -> Node:
+    said = {key.removeprefix(LIBRARY_TAG): value for key, value in version.tags.items() if value}
+    facts: dict[str, Any] = {key: said[key] for key in ("hash", "task", "summary") if key in said}
+    facts |= {"commit": version.tags.get("mlflow.source.git.commit"), "run_id": version.run_id}
+    return Node(
+        id=library_id(said["name"], said["version"]), kind="library", at_s=version.created_at_s, facts=facts
+    )
+
+
+def _package(version: Version, package: Mapping[str, Any]) -> tuple[list[Node], list[Edge]]:
     kept = ("commit", "is_dirty", "url", "source_hash", "lock_hash", "python")
     facts = {key: package.get(key) for key in kept} | {"version": version.number, "run_id": version.run_id}
     facts["command"] = package.get("manifest", {}).get("command")
     name = code_id(package["handle"], package["kind"], package["digest"])
-    return Node(id=name, kind="code", at_s=version.created_at_s, facts=facts)
+    used = package.get("manifest", {}).get("libraries", {})
+    parents = [library_id(library, each["version"]) for library, each in used.items()]
+    node = Node(id=name, kind="code", at_s=version.created_at_s, facts=facts)
+    return [node], [Edge(child=name, kind="built_with", parent=parent) for parent in parents]
 
 
 def _datasets(index: Index, settings: Settings) -> list[tuple[Node, list[Edge]]]:
@@ -177,6 +219,7 @@ def _datasets(index: Index, settings: Settings) -> list[tuple[Node, list[Edge]]]
     root = settings.data_repository
     if not (root / ".git").exists():
         return []
+    _pack(root)
     found = {
         f"{name}@v{number}": (name, tagged)
         for name, versions in repository.all_tagged(root).items()
@@ -189,6 +232,13 @@ def _datasets(index: Index, settings: Settings) -> list[tuple[Node, list[Edge]]]
         _dataset(tag, tagged, repository.output(root, name, tagged), texts.get(places[tag], ""))
         for tag, (name, tagged) in fresh.items()
     ]
+
+
+def _pack(root: Path) -> None:
+    """Have Git keep its tags in one file: each model has one, and to read them one by one takes most of the time."""
+    with contextlib.suppress(FileNotFoundError, ToolFailedError):
+        if len(os.listdir(root / ".git" / "refs" / "tags" / "models")) > MOST_LOOSE:
+            repository.git(root, "pack-refs", "--all")
 
 
 def _is_known(node: Node | None, commit: str) -> bool:

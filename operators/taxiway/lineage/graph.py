@@ -1,7 +1,8 @@
 """The values of the lineage graph: what a node and an edge are, and how each is named. Nothing is read here.
 
 An edge goes from what was made to what it was made of. A node's id is what a person types: `digits@v3`,
-`visual_recognition/7`, `visual_recognition.training@<digest>`, `visual_recognition` for its endpoint, a run's id.
+`visual_recognition/7`, `visual_recognition.training@<digest>`, `visual_recognition` for its endpoint, a run's id,
+`library.<name>@<version>`.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from taxiway_serving.names import HANDLE_PATTERN
 
-NodeKind = Literal["model", "data", "code", "run", "endpoint", "request"]
+NodeKind = Literal["model", "data", "code", "library", "run", "endpoint", "request"]
 EdgeKind = Literal[
     "trained_on",
     "made_by",
@@ -22,6 +23,7 @@ EdgeKind = Literal[
     "answered_by",
     "prepared_from",
     "prepared_by",
+    "built_with",
 ]
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -34,6 +36,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "answered_by": ("was answered by", "answered"),
     "prepared_from": ("prepared from", "was prepared into"),
     "prepared_by": ("prepared by", "prepared"),
+    "built_with": ("built with", "is part of"),
 }
 """How an edge reads from what was made, and from what it was made of."""
 
@@ -42,6 +45,7 @@ _FORMS: tuple[tuple[NodeKind, re.Pattern[str]], ...] = (
     ("model", re.compile(rf"{_HANDLE}/[1-9][0-9]*")),
     ("data", re.compile(r"[a-z][a-z0-9_-]*@v[1-9][0-9]*")),
     ("code", re.compile(rf"{_HANDLE}\.(transform|training|evaluation|inference)@[0-9a-f]{{6,64}}")),
+    ("library", re.compile(r"library\.[a-z0-9-]+@[^@/\s]+")),
     ("run", re.compile(r"[0-9a-f]{32}")),
     ("endpoint", re.compile(_HANDLE)),
 )
@@ -89,6 +93,12 @@ class Edge:
         return {"child": self.child, "kind": self.kind, "parent": self.parent, "facts": dict(self.facts)}
 
 
+def name_of(what: str) -> str:
+    """Return the id that a person means: a library is also what a project requires, `name==version`."""
+    name, pinned, version = what.strip().partition("==")
+    return library_id(name, version) if pinned else what.strip()
+
+
 def kind_of(what: str) -> NodeKind:
     """Return what a name stands for; one that has no other form is a request's id."""
     return next((kind for kind, form in _FORMS if form.fullmatch(what)), "request")
@@ -100,3 +110,7 @@ def model_id(handle: str, version: int | str) -> str:
 
 def code_id(handle: str, kind: str, digest: str) -> str:
     return f"{handle}.{kind}@{digest}"
+
+
+def library_id(name: str, version: str) -> str:
+    return f"library.{name}@{version}"

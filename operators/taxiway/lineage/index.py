@@ -13,8 +13,8 @@ from typing import Any
 from taxiway.lineage.graph import Edge, Node
 from taxiway.settings import Settings
 
-# A new form of the tables is a new file; the old one may be deleted.
-FILE = "index-1.sqlite"
+# A new form of the tables, or a new kind of node, is a new file; the old one may be deleted.
+FILE = "index-2.sqlite"
 BUSY_S = 30.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS nodes (id TEXT PRIMARY KEY, kind TEXT NOT NULL, at_s REAL NOT NULL, facts TEXT NOT NULL);

@@ -25,6 +25,7 @@ COLOURS = {
     "model": "#56B4E9",
     "data": "#E69F00",
     "code": "#009E73",
+    "library": "#0072B2",
     "run": "#BBBBBB",
     "endpoint": "#CC79A7",
     "request": "#F0E442",

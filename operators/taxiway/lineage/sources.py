@@ -12,7 +12,7 @@ from taxiway.errors import ModelNotFoundError
 from taxiway.registry import models
 from taxiway.registry.models import ModelVersion, Recipe
 from taxiway.settings import Settings
-from taxiway.tools import fresh_folder, protect, remove
+from taxiway.tools import exclusive, fresh_folder, protect, remove
 
 
 def choose(
@@ -59,13 +59,27 @@ def deliver(recipe: Recipe, settings: Settings) -> Path | None:
         return None
     wanted = [models.get(name, number, settings) for name, number in recipe.source_models.items()]
     folder = settings.home / "source_models" / recipe.key[:32]
-    if any(models.hash_of(folder / model.handle) != model.model_hash for model in wanted):
-        remove(folder)
-        with fresh_folder(folder) as draft:
-            for model in wanted:
-                _copy(model, draft / model.handle, settings)
-            protect(draft)
+    # Several workers of one search want the same folder: none may take it away from another that reads it by now.
+    with exclusive(folder.with_suffix(".lock")):
+        if any(models.hash_of(folder / model.handle) != model.model_hash for model in wanted):
+            remove(folder)
+            with fresh_folder(folder) as draft:
+                for model in wanted:
+                    _copy(model, draft / model.handle, settings)
+                protect(draft)
     return folder
+
+
+def copies(recipe: Recipe, folder: Path | None, settings: Settings) -> dict[Path, ModelVersion]:
+    """Return each source model by the folder that holds its copy, below the one that `deliver` returned.
+
+    Raises:
+        ModelNotFoundError: If a version was deleted.
+    """
+    if folder is None:
+        return {}
+    numbers = recipe.source_models.items()
+    return {folder / name: models.get(name, number, settings) for name, number in numbers}
 
 
 def _copy(model: ModelVersion, target: Path, settings: Settings) -> None:

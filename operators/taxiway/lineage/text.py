@@ -79,6 +79,8 @@ def _brief(node: Node | None) -> str:
         words = [f"{facts['files']} files", f"{facts.get('size_bytes', 0)} bytes", str(facts.get("hash", ""))]
     if node.kind == "code":
         words = _code_words(node)
+    if node.kind == "library" and facts.get("task"):
+        words = [f"for {facts['task']}"]
     if node.kind == "model" and facts.get("untraceable"):
         words = ["untraceable"]
     return f" ({', '.join(words)})" if words else ""

@@ -1,8 +1,8 @@
 """Builds the container image of a code package: its locked environment as one image, its source as a layer on top.
 
 What the environment needs is installed by uv on this host and copied in, so that a build asks no network, needs no
-index address or credential, and none can end up in an image. Which image is the registered one is decided in
-`registry/packages.py`.
+index address or credential, and none can end up in an image. An inference image has the Bento in place of the source,
+and serves it. Which image is the registered one is decided in `registry/packages.py`.
 """
 
 import json
@@ -20,11 +20,14 @@ from taxiway.packaging.environment import Lock
 from taxiway.packaging.package import CodePackage
 from taxiway.settings import Settings
 from taxiway.tools import digest, remove, scratch_folder
+from taxiway_serving.runtimes.images import SEALED
 
 Log = Callable[[str], None]
 USER = 10001
 """Owner of a component's processes in every image; no name that a base image might give to somebody."""
 SOURCE_DIR, OUTPUT_DIR, ENVIRONMENT_DIR = "/taxiway/source", "/taxiway/output", "/opt/taxiway"
+BENTO_DIR = "/taxiway/bento"
+SERVE = ["python", "-m", "bentoml", "serve", BENTO_DIR]
 # Part of the names of environment images: another recipe makes other images.
 _RECIPE = 1
 _MANY_UNDERSCORES = re.compile(r"_{3,}")
@@ -41,13 +44,17 @@ for name, line in (("passwd", "taxiway:x:{user}:{user}::/tmp:/bin/false"), ("gro
     with open("/etc/" + name, "a") as file:
         file.write(line + chr(10))
 """
-# A volume of the engine begins as the folder that the image has in its place: with its files and its owner.
+_COMPILE = """
+import compileall, py_compile
+compileall.compile_dir({source!r}, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+"""
+# A volume of the engine begins as the folder that the image has in its place: with its files and its owner. A file that
+# cannot be compiled, such as part of a template, is none that is imported: it fails nothing here, as in a process.
 _FINISH = """
-import compileall, os, py_compile, sys
-done = compileall.compile_dir({source!r}, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+import compileall, os, py_compile
+compileall.compile_dir({source!r}, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
 os.makedirs({output!r}, exist_ok=True)
 os.chown({output!r}, {user}, {user})
-sys.exit(not done)
 """
 
 
@@ -76,7 +83,14 @@ def tag_of(made: CodePackage) -> str:
 
 
 def build(
-    made: CodePackage, source_dir: Path, locked: Lock, engine: Engine, settings: Settings, log: Log
+    made: CodePackage,
+    source_dir: Path,
+    locked: Lock,
+    engine: Engine,
+    settings: Settings,
+    log: Log,
+    *,
+    bento_dir: Path | None = None,
 ) -> Image:
     """Build the image of a package, and that of its environment where the engine has none yet.
 
@@ -87,27 +101,40 @@ def build(
         engine: Where to.
         settings: The base image, and where files are kept meanwhile.
         log: Called with a line for each step.
+        bento_dir: Its Bento, for inference.
 
     Raises:
         ToolFailedError: If the base image is not there, or a step fails; the end of what it said is in the message.
         TransportError: If the engine does not answer.
     """
-    base = settings.containers.base_image.format(python=made.python)
-    base_id = _base(base, engine, log)
-    if made.manifest.get("dockerfile"):
-        below = _own(made, source_dir, locked, base, base_id, engine, log)
-    else:
-        below = _environment(locked, base, base_id, engine, settings, log)
-    entries = [_dockerfile(package_recipe(below)), Entry(name="source"), *_source("source/", source_dir)]
+    whole = made.manifest.get("image")
+    base = whole or settings.containers.base_image.format(python=made.python)
+    base_id = _base(base, "image" if whole else "TAXIWAY_BASE_IMAGE", engine, log)
     labels = {
         "taxiway.handle": made.handle,
         "taxiway.kind": made.kind,
         "taxiway.digest": made.digest,
         "taxiway.base": base,
     }
+    if whole:
+        entries = [_dockerfile(f"FROM {base_id}\n")]
+    elif made.manifest.get("dockerfile"):
+        below = _own(made, source_dir, locked, base, base_id, engine, log)
+        entries = _content(below, source_dir, bento_dir)
+    else:
+        below = _environment(locked, base, base_id, engine, settings, log)
+        entries = _content(below, source_dir, bento_dir)
+        labels[SEALED] = "true"
     tag = tag_of(made)
     log(f"building {tag}")
     return Image(name=tag, id=_build(entries, tag, labels, engine))
+
+
+def _content(below: str, source_dir: Path, bento_dir: Path | None) -> list[Entry]:
+    """Return what lies on top of an environment: the source, or the Bento that is made of it."""
+    if bento_dir is None:
+        return [_dockerfile(package_recipe(below)), Entry(name="source"), *_source("source/", source_dir)]
+    return [_dockerfile(inference_recipe(below)), Entry(name="bento"), *_source("bento/", bento_dir)]
 
 
 def check(made: CodePackage, expected: Image, found: str) -> None:
@@ -148,14 +175,31 @@ WORKDIR {SOURCE_DIR}
 """
 
 
-def _base(base: str, engine: Engine, log: Log) -> str:
+def inference_recipe(below: str) -> str:
+    """Return the Dockerfile of a Bento on top of its environment; `bento/` lies beside it.
+
+    Where it listens is told by variables, as every image of a Bento has it.
+    """
+    script = _COMPILE.format(source=BENTO_DIR)
+    return f"""FROM {below}
+USER 0
+COPY bento/ {BENTO_DIR}/
+RUN {json.dumps(["python", "-c", script])}
+USER {USER}:{USER}
+WORKDIR {BENTO_DIR}
+ENTRYPOINT {json.dumps(SERVE)}
+CMD []
+"""
+
+
+def _base(base: str, named_by: str, engine: Engine, log: Log) -> str:
     found = engine.image_id(base)
     if found is None:
         log(f"pulling {base}")
         try:
             engine.pull(base)
         except ToolFailedError as error:
-            step = "; pull it by hand, or set TAXIWAY_BASE_IMAGE to an image that the engine has"
+            step = f"; pull it by hand, or set {named_by} to an image that the engine has"
             raise ToolFailedError(error.command, error.exit_code, error.output + step) from error
         found = engine.image_id(base)
     return found or base

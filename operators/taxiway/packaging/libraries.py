@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from taxiway.errors import ArtifactChangedError
 from taxiway.packaging.wheel import filename
 from taxiway.settings import Settings
 
@@ -16,21 +17,38 @@ def folder(settings: Settings) -> Path:
     return settings.home / "libraries"
 
 
+def published_hash(wheel: Path) -> Path:
+    """Return the file beside a wheel that says which SHA-256 it was published with."""
+    return wheel.with_name(f"{wheel.name}.sha256")
+
+
+def hash_of(wheel: Path) -> str:
+    """Return the SHA-256 of a wheel as it is."""
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
 def libraries_of(lock: str, settings: Settings) -> dict[str, dict[str, str]]:
     """Return version and SHA-256 of each published library that a lock names, by name.
 
     Args:
         lock: One `name==version` a line.
         settings: Where the wheels are.
+
+    Raises:
+        ArtifactChangedError: If a wheel here is not the one that was published.
     """
     return {
-        name: {"version": version, "hash": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+        name: {"version": version, "hash": hash_of(wheel)}
         for name, version, wheel in _published(lock, settings)
     }
 
 
 def requirements(lock: str, settings: Settings) -> str:
-    """Return a lock as uv installs it: a published library by its wheel, so that no index can give another."""
+    """Return a lock as uv installs it: a published library by its wheel, so that no index can give another.
+
+    Raises:
+        ArtifactChangedError: If a wheel here is not the one that was published.
+    """
     wheels = {f"{name}=={version}": wheel for name, version, wheel in _published(lock, settings)}
     return "".join(f"{_required(line, wheels)}\n" for line in lock.splitlines())
 
@@ -47,4 +65,12 @@ def _published(lock: str, settings: Settings) -> Iterator[tuple[str, str, Path]]
         name, pinned, version = line.partition(" ")[0].partition("==")
         wheel = folder(settings) / filename(name, version)
         if pinned and wheel.is_file():
+            _check(wheel)
             yield name, version, wheel
+
+
+def _check(wheel: Path) -> None:
+    memory, got = published_hash(wheel), hash_of(wheel)
+    if memory.is_file() and memory.read_text(encoding="utf-8") != got:
+        again = "delete it; packaging brings the published one again"
+        raise ArtifactChangedError(wheel.name, "wheel", memory.read_text(encoding="utf-8"), got, again)

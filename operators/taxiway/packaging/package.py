@@ -5,21 +5,24 @@ Registering and finding them is the business of `registry/packages.py`.
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from taxiway import checkout as checkouts
 from taxiway import project as projects
-from taxiway.errors import ArtifactChangedError
+from taxiway.errors import ArtifactChangedError, InvalidSpecError
 from taxiway.packaging import bento, environment, libraries, source
 from taxiway.project import Component, Project
 from taxiway.settings import Settings
 from taxiway.tools import digest, fresh_folder, remove
 
-FILES = "package"
+FILES, ATTEMPTS = "package", 3
 ARCHIVE, LOCK, MANIFEST, DIFF = "source.tar.gz", "lock.txt", "package.json", "dirty.diff"
 
 
@@ -70,7 +73,7 @@ class Materialised:
     Attributes:
         source_dir: Its source; shared, so copy it before anything is written.
         python: Interpreter of its environment.
-        bento_dir: Its Bento, for inference.
+        bento_dir: Its Bento, for inference with a service.
     """
 
     source_dir: Path
@@ -108,14 +111,17 @@ def package(
         InvalidSpecError: If the project is not there, or breaks the contract (`ProjectFaultsError`).
         ToolFailedError: If a requirement cannot be resolved or installed, or the service not be imported.
     """
-    found = checkouts.locate(project, settings, beside=beside, revision=revision)
-    if commit:
-        found = checkouts.Checkout(root=found.root, commit=commit, url=url)
-    read = projects.read(found)
-    wanted = [read.components[kind] for kind in kinds or read.components]
+
+    def locate() -> checkouts.Checkout:
+        found = checkouts.locate(project, settings, beside=beside, revision=revision)
+        return checkouts.Checkout(root=found.root, commit=commit, url=url) if commit else found
+
+    found = locate()
+    # A clone is Taxiway's own, at one commit; asked for again, its branch may have moved.
+    again = (lambda: found) if checkouts.is_url(project) else locate
     # Two components at a time: resolving and installing wait for the disk, and the Bento's build keeps one core busy.
     with ThreadPoolExecutor(2) as pool:
-        frozen = tuple(pool.map(lambda component: _freeze(read, component, settings), wanted))
+        frozen = _at_rest(found, again, kinds, settings, pool)
         for made, _ in zip(frozen, pool.map(lambda made: materialise(made, settings), frozen), strict=True):
             log(
                 f"{made.handle}.{made.kind} {made.digest[:12]} is packaged{' (dirty tree)' if made.is_dirty else ''}"
@@ -123,18 +129,71 @@ def package(
     return frozen
 
 
-def _freeze(project: Project, component: Component, settings: Settings) -> CodePackage:
+def _at_rest(
+    found: checkouts.Checkout,
+    locate: Callable[[], checkouts.Checkout],
+    kinds: Sequence[str] | None,
+    settings: Settings,
+    pool: ThreadPoolExecutor,
+) -> tuple[CodePackage, ...]:
+    """Freeze components of a folder that nobody writes to meanwhile, so that each is of the commit that it names.
+
+    Raises:
+        InvalidSpecError: If somebody writes to it time and again.
+    """
+    for _ in range(ATTEMPTS):
+        read = projects.read(found)
+        wanted = [read.components[kind] for kind in kinds or read.components]
+        frozen = tuple(pool.map(lambda part, read=read: _freeze(read, part, settings), wanted))
+        before, found = found, locate()
+        is_same = (found.commit, found.is_dirty) == (before.commit, before.is_dirty)
+        if is_same and all(map(_is_frozen, frozen, wanted, repeat(found.root))):
+            whole = tuple(made for made in frozen if made is not None)
+            for made in whole:
+                _keep_difference(found.diff, home_of(made.digest, settings))
+            return whole
+    fault = f"somebody wrote to it each time that it was packaged, {ATTEMPTS} times; package it when that has ended"
+    raise InvalidSpecError((fault,), str(found.root))
+
+
+def _is_frozen(made: CodePackage | None, component: Component, root: Path) -> bool:
+    """Tell whether a package holds what the folder holds still."""
+    with suppress(OSError):
+        return made is not None and made.source_hash == source.content_hash(root, component.files)
+    return False
+
+
+def _freeze(project: Project, component: Component, settings: Settings) -> CodePackage | None:
+    """Return a component as it is now, its files kept on this host; None if it changed while they were taken."""
     locked = environment.lock(component.requirements, project.requires_python, settings)
     manifest = _manifest(project, component)
     used = libraries.libraries_of(locked.text, settings)
     manifest |= {"libraries": used} if used else {}
-    source_hash = source.content_hash(project.root, component.files)
+    try:
+        source_hash = source.content_hash(project.root, component.files)
+        made = _named(project, component, source_hash, locked, manifest)
+        folder = home_of(made.digest, settings)
+        if not folder.exists():
+            with fresh_folder(folder) as draft:
+                _write(made, project, component, locked, draft / FILES)
+                unpack(made, draft)
+    except (ArtifactChangedError, FileNotFoundError):
+        return None
+    return made
+
+
+def _named(
+    project: Project,
+    component: Component,
+    source_hash: str,
+    locked: environment.Lock,
+    manifest: Mapping[str, Any],
+) -> CodePackage:
     identity = [project.handle, component.kind, source_hash, locked.hash, locked.python, manifest]
-    name = digest(identity)
-    made = CodePackage(
+    return CodePackage(
         handle=project.handle,
         kind=component.kind,
-        digest=name,
+        digest=digest(identity),
         source_hash=source_hash,
         lock_hash=locked.hash,
         python=locked.python,
@@ -143,10 +202,14 @@ def _freeze(project: Project, component: Component, settings: Settings) -> CodeP
         url=project.checkout.url,
         manifest=manifest,
     )
-    if not home_of(name, settings).exists():
-        with fresh_folder(home_of(name, settings)) as draft:
-            _write(made, project, component, locked, draft / FILES)
-    return made
+
+
+def _keep_difference(diff: str, folder: Path) -> None:
+    """Keep how a dirty tree differs from its commit, also beside what was packaged from a clean one before."""
+    if diff and not (folder / FILES / DIFF).exists():
+        draft = folder / f".{DIFF}.{uuid.uuid4().hex[:8]}"
+        draft.write_text(diff, encoding="utf-8", errors="surrogateescape")
+        draft.replace(folder / FILES / DIFF)
 
 
 def home_of(name: str, settings: Settings) -> Path:
@@ -167,6 +230,7 @@ def _manifest(project: Project, component: Component) -> dict[str, Any]:
     # What a project does not say is no part of its packages' names.
     found |= {"resources": dict(component.resources)} if component.resources else {}
     found |= {"dockerfile": component.dockerfile} if component.dockerfile else {}
+    found |= {"image": component.image} if component.image else {}
     if component.kind == "training":
         found["tuning"] = dict(project.tuning)
     if component.kind == "inference":
@@ -182,8 +246,6 @@ def _write(
     folder.mkdir()
     source.pack(project.root, component.files, folder / ARCHIVE)
     (folder / LOCK).write_text(locked.text, encoding="utf-8")
-    if project.checkout.diff:
-        (folder / DIFF).write_text(project.checkout.diff, encoding="utf-8", errors="surrogateescape")
     (folder / MANIFEST).write_text(json.dumps(made.to_json(), indent=2, sort_keys=True), encoding="utf-8")
 
 
@@ -247,7 +309,7 @@ def _hash_of(folder: Path) -> str:
 
 
 def _bento(made: CodePackage, folder: Path, source_dir: Path, python: Path) -> Path | None:
-    if made.kind != "inference":
+    if made.manifest["service"] is None:
         return None
     return bento.build(
         folder / "bento",

@@ -9,6 +9,7 @@ from taxiway.project.plain import is_number, is_whole
 KEYS = frozenset(
     {
         "minimum",
+        "maximum",
         "compare",
         "tolerance",
         "slices",
@@ -17,12 +18,14 @@ KEYS = frozenset(
         "least_items",
         "calibration_at_most",
         "inconclusive",
+        "sla_unmeasured",
         "checks",
     }
 )
 """What the table has beside the keys of every component; all of them go into the package."""
 
-INCONCLUSIVE = ("fail", "pass")
+FAIL_OR_PASS = ("fail", "pass")
+DIRECTIONS = ("maximize", "minimize")
 _WHERE = "[tool.taxiway.evaluation]"
 _CHECK = re.compile(r"^(\*|[A-Za-z_][\w.-]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")
 
@@ -34,15 +37,29 @@ def bar_faults(table: Mapping[str, Any]) -> list[str]:
 
 def _metric_faults(table: Mapping[str, Any]) -> list[str]:
     faults = []
-    minimum = table.get("minimum", {})
-    if not isinstance(minimum, Mapping) or not all(is_number(bar) for bar in minimum.values()):
-        faults.append(f"{_WHERE}.minimum must be a table of finite numbers, got {minimum!r}")
-    if not isinstance(table.get("compare", ""), str):
-        faults.append(f"{_WHERE}.compare must name a metric, got {table['compare']!r}")
+    for key in ("minimum", "maximum"):
+        bars = table.get(key, {})
+        if not isinstance(bars, Mapping) or not all(is_number(bar) for bar in bars.values()):
+            faults.append(f"{_WHERE}.{key} must be a table of finite numbers, got {bars!r}")
+    compare = table.get("compare", "")
+    if not isinstance(compare, str) and not _is_directed(compare):
+        said = 'must name a metric, or be { metric = "…", direction = "maximize" or "minimize" }'
+        faults.append(f"{_WHERE}.compare {said}, got {compare!r}")
     tolerance = table.get("tolerance", 0)
     if not is_number(tolerance) or tolerance < 0:
         faults.append(f"{_WHERE}.tolerance must be a finite number from 0, got {tolerance!r}")
     return faults
+
+
+def _is_directed(compare: Any) -> bool:
+    """Tell whether it is a metric with the way in which it is better."""
+    return (
+        isinstance(compare, Mapping)
+        and set(compare) == {"metric", "direction"}
+        and isinstance(compare["metric"], str)
+        and compare["metric"] != ""
+        and compare["direction"] in DIRECTIONS
+    )
 
 
 def _item_faults(table: Mapping[str, Any]) -> list[str]:
@@ -59,8 +76,11 @@ def _item_faults(table: Mapping[str, Any]) -> list[str]:
     most = table.get("calibration_at_most", 0)
     if not _is_share(most):
         faults.append(f"{_WHERE}.calibration_at_most must be a number in [0, 1], got {most!r}")
-    if table.get("inconclusive", "fail") not in INCONCLUSIVE:
-        faults.append(f"{_WHERE}.inconclusive must be fail or pass, got {table['inconclusive']!r}")
+    faults += [
+        f"{_WHERE}.{key} must be fail or pass, got {table[key]!r}"
+        for key in ("inconclusive", "sla_unmeasured")
+        if table.get(key, "fail") not in FAIL_OR_PASS
+    ]
     return faults
 
 

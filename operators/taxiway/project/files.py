@@ -10,25 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-NEVER_PACKED = frozenset(
-    {
-        ".dvc",
-        ".env",
-        ".git",
-        ".hg",
-        ".ipynb_checkpoints",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".svn",
-        ".trial",
-        ".venv",
-        "__pycache__",
-        "mlruns",
-        "node_modules",
-        "venv",
-    }
-)
+from taxiway.private import is_private
 
 
 def candidates(root: Path, tracked: Iterable[str] | None) -> tuple[str, ...]:
@@ -37,7 +19,7 @@ def candidates(root: Path, tracked: Iterable[str] | None) -> tuple[str, ...]:
     Version control, caches, virtual environments, `.env` files and compiled Python are never among them.
     """
     names = _walk(root, root) if tracked is None else tracked
-    return tuple(name for name in names if not _is_private(name) and (root / name).is_file())
+    return tuple(name for name in names if not is_private(name) and (root / name).is_file())
 
 
 def select(
@@ -64,11 +46,6 @@ def select(
     return _inside(root, found, where, faults)
 
 
-def _is_private(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return name.endswith(".pyc") or any(part in NEVER_PACKED or part.startswith(".env.") for part in parts)
-
-
 def _leaves(name: str) -> bool:
     return Path(name).is_absolute() or ".." in Path(name).parts
 
@@ -86,7 +63,7 @@ def _inside(root: Path, names: set[str], where: str, faults: list[str]) -> tuple
 
 
 def _walk(path: Path, root: Path) -> Iterable[str]:
-    if path != root and _is_private(path.name):
+    if path != root and is_private(path.name):
         return
     if path.is_dir() and not path.is_symlink():
         for child in path.iterdir():

@@ -21,6 +21,8 @@ from taxiway.project.values import KINDS, Component, Project, Sla
 from taxiway_serving.names import check_handle
 
 REQUIRED_KINDS = ("training", "inference")
+SERVERS = ("bento", "mlflow")
+"""What may serve a project's models: a BentoML service of its own, or MLflow's scoring server without any code."""
 
 MOST_AVAILABILITY = 0.999999
 
@@ -39,7 +41,12 @@ _KEYS = {
     "transform": _COMPONENT_KEYS,
     "training": _COMPONENT_KEYS,
     "evaluation": _COMPONENT_KEYS | evaluation.KEYS,
-    "inference": frozenset({"service", "params", "files", "group", "threads"}),
+    "inference": frozenset(
+        {
+            *("service", "server", "params", "files", "group", "threads"),
+            *("resources", "dockerfile", "image"),
+        }
+    ),
     "sla": frozenset({"p99_ms", "availability", "rate_rps"}),
     "traffic": frozenset({"forbid", "reason"}),
     "tuning": tuning.KEYS,
@@ -210,7 +217,8 @@ class _Reader:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             self.faults.append(f"{where}.threads must be a whole number from 1, got {threads!r}")
         packed = self.files(kind, table, where)
-        service = self.text(table, "service", f"{where}.service") if kind == "inference" else None
+        server = self.server(table, where) if kind == "inference" else None
+        service = self.text(table, "service", f"{where}.service") if server == "bento" else None
         self.faults += files.source_faults(self.checkout.root, packed, where, command, service)
         self.faults += param_faults(defaults | params, where)
         if kind == "evaluation":
@@ -218,6 +226,7 @@ class _Reader:
         limits = self.table(table, "resources", f"{where}.resources")
         self.faults += resources.faults(limits, where)
         self.faults += resources.dockerfile_faults(table.get("dockerfile"), packed, where)
+        self.faults += resources.image_faults(table, where)
         return Component(
             kind=kind,
             command=command,
@@ -229,12 +238,23 @@ class _Reader:
             threads=threads if isinstance(threads, int) else 1,
             resources=limits,
             dockerfile=table.get("dockerfile"),
-            options={key: table[key] for key in sorted(evaluation.KEYS) if key in table},
+            image=table.get("image"),
+            options={key: table[key] for key in sorted({*evaluation.KEYS, "server"}) if key in table},
         )
+
+    def server(self, table: Mapping[str, Any], where: str) -> str:
+        """Return what serves the models: code of the project, or a model server that needs none."""
+        server = table.get("server", "bento")
+        if server not in SERVERS:
+            self.faults.append(f"{where}.server must be one of {', '.join(SERVERS)}, got {server!r}")
+        elif server != "bento" and "service" in table:
+            self.faults.append(f"{where} has a service, which {server} does not run; leave one of them out")
+        return str(server)
 
     def files(self, kind: str, table: Mapping[str, Any], where: str) -> tuple[str, ...]:
         root, patterns = self.checkout.root, self.texts(table, "files", where)
-        found = files.select(root, self.candidates, patterns, where, self.faults)
+        is_without_code = kind == "inference" and table.get("server", "bento") != "bento" and not patterns
+        found = () if is_without_code else files.select(root, self.candidates, patterns, where, self.faults)
         contract = self.contract() if kind == "inference" else None
         if contract is None:
             return found

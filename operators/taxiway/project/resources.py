@@ -1,4 +1,4 @@
-"""The rules of a component's table `resources` and of its key `dockerfile`. Nothing is limited here."""
+"""The rules of a component's table `resources` and of its keys `dockerfile` and `image`. Nothing is limited here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,4 +98,21 @@ def dockerfile_faults(name: Any, files: tuple[str, ...], where: str) -> list[str
         return [f"{where}.dockerfile must be a text, got {name!r}"]
     if PurePosixPath(name).as_posix() not in files:
         return [f"{where}.dockerfile names {name}, which is not among its files"]
+    return []
+
+
+def image_faults(table: Mapping[str, Any], where: str) -> list[str]:
+    """Return what is wrong with an image that serves as it is.
+
+    Args:
+        table: The component's table.
+        where: Its component.
+    """
+    name = table.get("image")
+    if name is None:
+        return []
+    if not isinstance(name, str) or not name.strip() or any(letter.isspace() for letter in name):
+        return [f"{where}.image must be the name of an image, got {name!r}"]
+    if "dockerfile" in table:
+        return [f"{where} has an image and a dockerfile; leave one of them out"]
     return []

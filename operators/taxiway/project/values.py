@@ -33,7 +33,7 @@ class Component:
     Attributes:
         kind: One of `KINDS`.
         command: What is run, without a shell; None for inference.
-        service: `module:Class` of the BentoML service; None for all but inference.
+        service: `module:Class` of the BentoML service; None for all but inference, and where a model server needs none.
         params: Defaults of the parameters it takes.
         source_models: Models that it starts from: a handle, and after `@` a version or an alias.
         files: Paths of its source, relative to the project, sorted.
@@ -41,6 +41,7 @@ class Component:
         threads: Threads of its numeric libraries.
         resources: What it may use at most, as `resources.py` reads it.
         dockerfile: Its own Dockerfile among its files, or None for a generated one.
+        image: An image that serves as it is, for inference, or None for one that is made of the Bento.
         options: Keys that only its kind knows, such as the bars of an evaluation.
     """
 
@@ -54,6 +55,7 @@ class Component:
     threads: int = 1
     resources: Mapping[str, Any] = field(default_factory=dict)
     dockerfile: str | None = None
+    image: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

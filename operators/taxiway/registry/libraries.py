@@ -12,13 +12,13 @@ from pathlib import Path
 
 from taxiway import provenance as who
 from taxiway.errors import ArtifactChangedError, InvalidSpecError, TransportError
-from taxiway.packaging.libraries import folder
+from taxiway.packaging.libraries import folder, hash_of, published_hash
 from taxiway.packaging.wheel import Metadata
 from taxiway.provenance import Provenance
 from taxiway.registry import tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, fresh_folder
+from taxiway.tools import digest, exclusive, fresh_folder, write_atomically
 
 KIND, ARTIFACT = "library", "library"
 EXPERIMENT = "taxiway.libraries"
@@ -123,7 +123,7 @@ def find(settings: Settings, *, task: str = "", text: str = "") -> tuple[Library
 
 
 def bring(settings: Settings) -> tuple[Path, ...]:
-    """Bring every published wheel that is not on this host, and return where they all are.
+    """Bring every published wheel that is not on this host, or is another there, and return where they all are.
 
     Raises:
         ArtifactChangedError: If what MLflow holds is not what was published; nothing of it is kept.
@@ -183,12 +183,12 @@ def _create(
 
 
 def _bring(version: Version, settings: Settings) -> Path:
-    wheel = folder(settings) / Path(version.tags[f"{_TAG}file"]).name
-    if not wheel.exists():
+    wheel, expected = folder(settings) / Path(version.tags[f"{_TAG}file"]).name, version.tags[f"{_TAG}hash"]
+    if not wheel.exists() or hash_of(wheel) != expected or not published_hash(wheel).exists():
         with fresh_folder(settings.home / "published" / version.run_id) as draft:
             found = tracking.download(version.run_id, ARTIFACT, draft, settings)
             content = (found / wheel.name).read_bytes()
-        expected, got = version.tags[f"{_TAG}hash"], hashlib.sha256(content).hexdigest()
+        got = hashlib.sha256(content).hexdigest()
         if got != expected:
             raise ArtifactChangedError(
                 version.name, "wheel", expected, got, "restore its artifact in MLflow; nothing of it was kept"
@@ -198,9 +198,9 @@ def _bring(version: Version, settings: Settings) -> Path:
 
 
 def _keep(filename: str, wheel: bytes, settings: Settings) -> None:
-    """Put a wheel where packaging finds it, in one step."""
+    """Put a wheel where packaging finds it, in one step, beside the hash that packaging holds it against."""
     place = folder(settings) / filename
-    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(published_hash(place), hashlib.sha256(wheel).hexdigest())
     draft = place.with_name(f".{filename}.{uuid.uuid4().hex[:8]}")
     draft.write_bytes(wheel)
     draft.replace(place)

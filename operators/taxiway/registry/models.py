@@ -18,7 +18,7 @@ from taxiway.errors import ArtifactChangedError, ModelNotFoundError, Untraceable
 from taxiway.packaging import source
 from taxiway.packaging.package import DIFF, FILES, CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import mlmodel, tracking
+from taxiway.registry import doubts, mlmodel, tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, protect, write_atomically
@@ -135,23 +135,31 @@ def register_version(
         TransportError: If MLflow does not answer.
     """
     handle = recipe.training.handle
-    faults, doubts = _missing_edges(recipe, inference, run), _doubts(recipe, inference, run, settings)
-    if faults or (doubts and not settings.allow_untraceable):
-        raise UntraceableError((*faults, *doubts), f"a version of {handle}")
+    faults, marks = _missing_edges(recipe, inference, run), _doubts(recipe, inference, run, settings)
+    if faults or (marks and not settings.allow_untraceable):
+        raise UntraceableError((*faults, *marks), f"a version of {handle}")
     key = digest([recipe.key, inference.digest])
     with exclusive(settings.home / "registry" / f"{handle}.lock"):
         found = tracking.find_versions(handle, {"taxiway.key": key}, settings)
         # Code that was committed since makes a version of its own: a mark is never taken off.
-        fit = [version for version in found if doubts or UNTRACEABLE not in version.tags]
+        fit = [version for version in found if marks or UNTRACEABLE not in version.tags]
         if fit:
+            _follow_commits(fit[0], recipe, inference, settings)
             return _read(fit[0], settings)
-        return _read(_create(recipe, inference, run, key, doubts, settings, provenance), settings)
+        return _read(_create(recipe, inference, run, key, marks, settings, provenance), settings)
 
 
 def trace_of(run: tracking.Run) -> Trace | None:
     """Return what was seen of a run, or None if nobody watched it."""
     text = run.tags.get(TRACE)
     return Trace.from_json(json.loads(text)) if text else None
+
+
+def trace_tags(trace: Trace | None) -> dict[str, str]:
+    """Return a trace as a run keeps it; an empty one covers what an earlier try of the same run left there."""
+    faults = "; ".join(trace.faults)[:MOST_TAG] if trace else ""
+    shown = json.dumps(trace.to_json(), sort_keys=True, ensure_ascii=False) if trace else ""
+    return {TRACE: shown, UNTRACEABLE: faults}
 
 
 def refuse_untraceable(version: ModelVersion) -> None:
@@ -259,27 +267,12 @@ def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) ->
 
 def _doubts(recipe: Recipe, inference: CodePackage, run: tracking.Run, settings: Settings) -> tuple[str, ...]:
     """Return which edges nobody could walk back, although something is known of each."""
-    return (*_uncommitted(recipe, inference), *_unlike(recipe, run), *_doubtful_sources(recipe, settings))
-
-
-def _uncommitted(recipe: Recipe, inference: CodePackage) -> tuple[str, ...]:
-    packages = {"training": recipe.training, "inference": inference}
-    return tuple(
-        f"{kind} code has no Git commit; commit its project, package and register it again"
-        for kind, made in packages.items()
-        if not made.commit
+    return (
+        *doubts.of_code(recipe.training, inference),
+        *doubts.of_run(recipe.training, trace_of(run)),
+        *(doubts.of_data(recipe.dataset, settings) if recipe.dataset.commit else ()),
+        *_doubtful_sources(recipe, settings),
     )
-
-
-def _unlike(recipe: Recipe, run: tracking.Run) -> tuple[str, ...]:
-    """Return what the run was seen to do beside its recipe."""
-    trace = trace_of(run)
-    if trace is None:
-        return ("nobody watched which code the training ran and what it read",)
-    if trace.source_hash == recipe.training.source_hash:
-        return trace.faults
-    ran, packaged = trace.source_hash[:12], recipe.training.source_hash[:12]
-    return (f"the code that ran has the hash {ran}, its package {packaged}", *trace.faults)
 
 
 def _doubtful_sources(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
@@ -296,7 +289,7 @@ def _create(
     inference: CodePackage,
     run: tracking.Run,
     key: str,
-    doubts: tuple[str, ...],
+    marks: tuple[str, ...],
     settings: Settings,
     provenance: Provenance | None,
 ) -> Version:
@@ -316,19 +309,39 @@ def _create(
         "source_models": dict(recipe.source_models),
         "libraries": dict(inference.manifest.get("libraries", {}))
         | dict(training.manifest.get("libraries", {})),
-        "untraceable": list(doubts),
+        "untraceable": list(marks),
     }
     tags = {
         "taxiway.lineage": json.dumps(lineage, sort_keys=True),
         **_plain_tags(recipe, inference, key),
         **{name: run.tags[name] for name in (TRACE,) if run.tags.get(name)},
-        **({UNTRACEABLE: "; ".join(doubts)[:MOST_TAG]} if doubts else {}),
+        **({UNTRACEABLE: "; ".join(marks)[:MOST_TAG]} if marks else {}),
         **_differences((training, inference), settings),
     }
     text = f"Trained on {recipe.dataset.tag} by {training.digest[:12]}, served by {inference.digest[:12]}"
     return tracking.create_version(
         training.handle, run.run_id, MODEL, tags | dict(who.tags(provenance)), text, settings
     )
+
+
+def _follow_commits(found: Version, recipe: Recipe, inference: CodePackage, settings: Settings) -> None:
+    """Say of a version that is there from which commits its code is known to be by now: it may have been dirty."""
+    tags = _commit_tags(recipe.training, inference)
+    tags |= {f"taxiway.{made.kind}.diff": "" for made in (recipe.training, inference) if not made.is_dirty}
+    changed = {name: value for name, value in tags.items() if found.tags.get(name, "") != value}
+    if changed:
+        tracking.tag_version(found.name, found.number, changed, settings)
+
+
+def _commit_tags(training: CodePackage, inference: CodePackage) -> dict[str, str]:
+    tags = {
+        "mlflow.source.git.dirty": str(training.is_dirty or inference.is_dirty).lower(),
+        "mlflow.source.git.commit": training.commit,
+        "mlflow.source.git.repoURL": training.url,
+        "taxiway.training.commit": training.commit,
+        "taxiway.inference.commit": inference.commit,
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 def _plain_tags(recipe: Recipe, inference: CodePackage, key: str) -> dict[str, str]:
@@ -346,16 +359,10 @@ def _plain_tags(recipe: Recipe, inference: CodePackage, key: str) -> dict[str, s
         "taxiway.dataset.hash": recipe.dataset.hash,
         "taxiway.dataset.commit": recipe.dataset.commit,
         "taxiway.seed": str(recipe.seed),
-        "mlflow.source.git.dirty": str(training.is_dirty or inference.is_dirty).lower(),
     }
-    known = {
-        "mlflow.source.git.commit": training.commit,
-        "mlflow.source.git.repoURL": training.url,
-        "taxiway.training.commit": training.commit,
-        "taxiway.inference.commit": inference.commit,
-        "taxiway.source_models": ", ".join(f"{name}@{at}" for name, at in recipe.source_models.items()),
-    }
-    return tags | {key: value for key, value in known.items() if value}
+    sources = ", ".join(f"{name}@{at}" for name, at in recipe.source_models.items())
+    used = {"taxiway.source_models": sources} if sources else {}
+    return tags | used | _commit_tags(training, inference)
 
 
 def _differences(packages: Iterable[CodePackage], settings: Settings) -> dict[str, str]:

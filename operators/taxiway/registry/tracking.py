@@ -7,7 +7,7 @@ a tag of a version costs time that grows with the versions, so tags are given wh
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,17 +105,29 @@ def log(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Record parameters, metrics and tags of a run in one request; the same parameters again are welcome."""
+    """Record parameters, metrics and tags of a run in one request; the same parameters again are welcome.
+
+    These metrics are what the run says from now on, whatever a component logged itself under the same names.
+    """
     with _answers(settings) as client:
         from mlflow.entities import Metric, Param, RunTag
 
         now_ms = int(time.time() * 1000)
+        steps = _steps_after(client, run_id, metrics or {})
         client.log_batch(
             run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, value, now_ms, steps[name]) for name, value in (metrics or {}).items()],
             params=[Param(name, str(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
+
+
+def _steps_after(client: "MlflowClient", run_id: str, names: Iterable[str]) -> dict[str, int]:
+    """Return a step for each metric that no value of it has yet: the highest one is the metric's value in MLflow."""
+    wanted = set(names)
+    known = wanted & set(client.get_run(run_id).data.metrics) if wanted else set()
+    highest = {name: max(each.step for each in client.get_metric_history(run_id, name)) for name in known}
+    return {name: highest.get(name, -1) + 1 for name in wanted}
 
 
 def metric_history(run_id: str, name: str, settings: Settings) -> tuple[tuple[int, float], ...]:
@@ -167,6 +179,13 @@ def download(run_id: str, path: str, into: Path, settings: Settings) -> Path:
     """Copy the artifacts below `path` of a run into a folder, and return where they are."""
     with _answers(settings) as client:
         return Path(client.download_artifacts(run_id, path, str(into)))
+
+
+def load_pyfunc(folder: Path) -> Any:
+    """Return the model in a folder as MLflow loads it, with `predict`."""
+    import mlflow.pyfunc
+
+    return mlflow.pyfunc.load_model(str(folder))
 
 
 def ensure_registered_model(name: str, tags: Mapping[str, str], settings: Settings) -> None:

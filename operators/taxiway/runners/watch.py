@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 1024 * 1024
 MOST_HASHED_BYTES = 64 * 1024 * 1024
 MOST_LISTED, MOST_CHANGED, MOST_HOSTS, LONGEST_PATH = 10_000, 10, 10, 150
 UNDECLARED = "undeclared"
-KINDS = ("start", "read", "made", "temporary", "ran", "asked", "full")
+KINDS = ("start", "read", "made", "temporary", "ran", "unwatched", "native", "left", "asked", "full")
 _ESCAPED = re.compile(r"\\\\|\\n")
 # What programs remember or are told by their user, below the home folder; nothing of it is data. Caches of downloaded
 # models and data sets (huggingface, torch, keras) are not among them, on purpose.
@@ -50,6 +50,9 @@ class Notes:
         read: Files that were read, in order, each once; what the run had made before is left out.
         temporary: How many temporary files of the run's own were read.
         programs: Programs that were started and are not watched.
+        pythons: Pythons that were started and are not watched.
+        readers: Libraries that were loaded and open files by themselves.
+        has_left: Whether `PYTHONPATH` was set to something that leaves the hook out.
         hosts: Hosts that were asked for.
         is_complete: Whether nothing was left out for its length.
     """
@@ -58,6 +61,9 @@ class Notes:
     read: tuple[str, ...]
     temporary: int
     programs: tuple[str, ...]
+    pythons: tuple[str, ...]
+    readers: tuple[str, ...]
+    has_left: bool
     hosts: tuple[str, ...]
     is_complete: bool
 
@@ -122,7 +128,8 @@ def trace(
         read=dict(Counter(kind for kind in kinds.values() if kind != UNDECLARED)),
         undeclared=tuple(_read_file(Path(path)) for path in undeclared[:MOST_NAMED]),
         undeclared_count=len(undeclared),
-        unseen=tuple(_unseen(notes, is_watched=is_watched)),
+        unwatched=notes.pythons[:MOST_CHANGED],
+        unseen=tuple(_unseen(notes)),
         hosts=notes.hosts[:MOST_HOSTS],
     )
 
@@ -151,9 +158,11 @@ def _read_file(path: Path) -> ReadFile:
         return ReadFile(path=name)
 
 
-def _unseen(notes: Notes, *, is_watched: bool) -> Iterator[str]:
-    if not is_watched:
-        yield "the files that it read are unknown: its command is not Python, or keeps Python from being watched"
+def _unseen(notes: Notes) -> Iterator[str]:
+    if notes.readers:
+        yield f"it loaded libraries that open files by themselves: {', '.join(notes.readers)}"
+    if notes.has_left:
+        yield "it took the watch out of PYTHONPATH: what multiprocessing spawned after that was not watched"
     if notes.programs:
         yield f"it started programs whose reads nobody sees: {', '.join(notes.programs[:MOST_CHANGED])}"
     if not notes.is_complete:
@@ -175,6 +184,9 @@ def _notes(path: Path) -> Notes:
         read=tuple(found["read"]),
         temporary=len(found["temporary"]),
         programs=tuple(found["ran"]),
+        pythons=tuple(found["unwatched"]),
+        readers=tuple(found["native"]),
+        has_left=bool(found["left"]),
         hosts=tuple(found["asked"]),
         is_complete=not found["full"] and len(text) < MOST_BYTES,
     )

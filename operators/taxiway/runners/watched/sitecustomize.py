@@ -2,7 +2,7 @@
 
 Python imports a module of this name when it starts; one that the environment has of its own is run as well. Nothing
 but the standard library is used here, of any version of Python. The hook cannot be taken away again, goes along with
-a fork, and reaches children of Python by `PYTHONPATH`.
+a fork, and reaches children of Python by `PYTHONPATH`, which a child that is given another one gets back.
 """
 
 # ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119, PTH120 - each import slows every start
@@ -20,31 +20,76 @@ if TYPE_CHECKING:
 
 LOG, SINCE = "TAXIWAY_WATCH_LOG", "TAXIWAY_WATCH_SINCE"
 MOST_NOTES = 20_000
-# Code and configuration of the machine, and what the kernel shows of itself.
+# Code and configuration of the machine, and what the kernel shows of itself. Data may lie in the rest of `/usr` and
+# `/run`: below `/usr/local/airflow`, on a disk that a desktop mounts.
 SYSTEM = (
-    *("/bin", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/cache"),
+    *("/bin", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/var/cache"),
+    *("/run/NetworkManager", "/run/resolvconf", "/run/secrets", "/run/systemd"),
+    *("/usr/bin", "/usr/include", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/sbin"),
+    *("/usr/local/bin", "/usr/local/etc", "/usr/local/include", "/usr/local/lib", "/usr/local/lib64"),
     *("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/tty", "/dev/pts"),
 )
-TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where others' files are told from the run's own by their age
-DECLARED = (
-    *("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", "TAXIWAY_SECRETS_DIR"),
-    "TAXIWAY_OUTPUT_DIR",
+# What the machine shares with all that run on it; a folder that is none of these may hold anybody's data.
+SHARED = (
+    *(
+        "ca-certificates",
+        "fontconfig",
+        "fonts",
+        "glib-2.0",
+        "i18n",
+        "icu",
+        "locale",
+        "mime",
+        "misc",
+        "nvidia",
+    ),
+    *("proj", "python3", "ssl", "tcltk", "terminfo", "X11", "zoneinfo"),
 )
-_OUTSIDE = ("-I", "-E", "-S")
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where others' files are told from the run's own by their age
+INPUTS = ("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", "TAXIWAY_SECRETS_DIR")
+OUTPUT = "TAXIWAY_OUTPUT_DIR"
+# Their code, which is not Python, opens files by itself.
+NATIVE = (
+    *(
+        "cv2",
+        "decord",
+        "duckdb",
+        "fiona",
+        "h5py",
+        "lightgbm",
+        "lmdb",
+        "netCDF4",
+        "onnxruntime",
+        "osgeo",
+        "polars",
+    ),
+    *("pyarrow", "rasterio", "safetensors", "soundfile", "tables", "tensorflow", "tokenizers", "torchaudio"),
+    *("torchvision", "xgboost"),
+)
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_OUTSIDE, _ENDING, _WITH_VALUE = "IES", "cm", "WX"
 
 
 class Watch:
     """Writes one line for each file that was read or made, each program that was started, each host that was asked for.
 
-    Where the environment names another log later, as a process does that forks several jobs, notes go there.
+    Where to write is read when the process starts, and again when a forked one begins a job: what the script does to
+    its environment changes nothing.
     """
 
     def __init__(self) -> None:
         self._noted: dict[tuple[str, bool], set[tuple[str, str]]] = {}
-        self._declared = _declared()
-        self._quiet = _folders([*_interpreter(), *SYSTEM])
+        self._own = _folders(_interpreter())
+        self._quiet = _folders([*_interpreter(), *SYSTEM, *_shared()])
         self._temporary = _folders([*TEMPORARY, os.environ.get("TMPDIR", "")])
         self._real: dict[str, str] = {}
+        self._look()
+
+    def _look(self) -> None:
+        """Take the log and the folders of the job from the environment."""
+        self._log, self._since = os.environ[LOG], float(os.environ.get(SINCE, "inf"))
+        self._inputs = _folders([os.environ.get(name, "") for name in INPUTS])
+        self._declared = (*self._inputs, *_folders([os.environ.get(OUTPUT, ""), os.getcwd()]))
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
         """Take part in whatever Python audits; only a note that cannot be written stops what is watched."""
@@ -53,7 +98,7 @@ class Watch:
             return
         try:
             act(self, *args)
-        except (TypeError, ValueError, AttributeError, IndexError):
+        except (TypeError, ValueError, AttributeError, LookupError):
             return
 
     def start(self) -> None:
@@ -61,13 +106,20 @@ class Watch:
 
     def began(self, *_: Any) -> None:
         """A process that was forked begins a job: its environment and its folder are that job's by now."""
-        self._declared = _declared()
+        self._look()
         self.start()
 
-    def opened(self, path: Any, _mode: Any, flags: int, *_: Any) -> None:
+    def opened(self, path: Any, mode: Any, flags: int, *_: Any) -> None:
         name = _text(path)
-        if name is None or name == os.environ.get(LOG):
+        if name is None or name == self._log:
             return
+        self._used(name, flags)
+        # `os.open`, which alone has no mode, does not tell of its `dir_fd`.
+        for folder in _open_folders() if mode is None and not name.startswith(os.sep) else ():
+            if self._found(os.path.join(folder, name)) is not None:
+                self._used(os.path.join(folder, name), flags)
+
+    def _used(self, name: str, flags: int) -> None:
         found, mode = self._found(name), flags & os.O_ACCMODE
         if found is None:
             if flags & os.O_CREAT and not os.path.lexists(name):
@@ -83,8 +135,12 @@ class Watch:
         if name and found:
             self._read(name, found)
 
-    def imported(self, _name: Any, path: Any, *_: Any) -> None:
+    def imported(self, name: Any, path: Any, *_: Any) -> None:
         self.loaded(path)
+        # Only what is loaded from a file is known to be there at all.
+        reader = next((each for each in NATIVE if str(name).lstrip("_").startswith(each)), None)
+        if path is not None and reader is not None:
+            self._note("native", reader)
 
     def moved(self, before: Any, after: Any, *_: Any) -> None:
         """What gets another name is read under its old one; under the new one it is the run's own."""
@@ -104,15 +160,40 @@ class Watch:
             self._made(name)
 
     def ran(self, program: Any, args: Any, _folder: Any, environment: Any) -> None:
+        self._started(program, args, os.environ if environment is None else environment)
+
+    def executed(self, program: Any, args: Any, environment: Any) -> None:
+        # What was given has been taken over before Python tells of it.
+        self._started(program, args, os.environ if environment is None else dict(environment), is_late=True)
+
+    def _started(self, program: Any, args: Any, environment: Any, *, is_late: bool = False) -> None:
         words = [args] if isinstance(args, (str, bytes)) else list(args or ())
         named = os.path.basename(_text(program or words[0]) or "")
         if not named.startswith("python"):
             self._note("ran", named)
-        elif _leaves(words[1:], environment):
-            self._note("ran", f"{named}, unwatched")
+        elif _is_outside(words[1:]) or not (
+            self._is_watched(environment) or (not is_late and self._watch(environment))
+        ):
+            self._note("unwatched", named)
 
-    def executed(self, program: Any, args: Any, environment: Any) -> None:
-        self.ran(program, args, None, environment)
+    def _is_watched(self, environment: Any) -> bool:
+        folders = str(environment.get("PYTHONPATH", "")).split(os.pathsep)
+        return environment.get(LOG) == self._log and _HERE in folders
+
+    def _watch(self, environment: Any) -> bool:
+        """Have a child watched that is given an environment without it; tell whether that can be done."""
+        if not isinstance(environment, (dict, type(os.environ))):
+            return False
+        if any(isinstance(name, bytes) for name in environment):
+            return False
+        given = str(environment.get("PYTHONPATH", ""))
+        environment["PYTHONPATH"] = os.pathsep.join((_HERE, given)) if given else _HERE
+        environment[LOG], environment[SINCE] = self._log, f"{self._since:.6f}"
+        return True
+
+    def variable_set(self, name: Any, value: Any) -> None:
+        if _text(name) == "PYTHONPATH" and _HERE not in (_text(value) or "").split(os.pathsep):
+            self._note("left", "PYTHONPATH")
 
     def shell(self, _command: Any) -> None:
         self._note("ran", "sh")
@@ -133,18 +214,19 @@ class Watch:
         is_declared = path.startswith(self._declared)
         if path.startswith(self._quiet) and not is_declared:
             return
-        is_young = found.st_ctime >= float(os.environ.get(SINCE, "inf"))
+        is_young = found.st_ctime >= self._since
         is_ours = is_young and not is_declared and path.startswith(self._temporary)
         self._note("temporary" if is_ours else "read", path)
 
     def _made(self, name: str) -> None:
+        """Note what is the run's own by now; what it was given never is."""
         path = self._resolved(name)
-        if not path.startswith(self._quiet):
+        if not path.startswith((*self._quiet, *self._inputs)):
             self._note("made", path)
 
     def _resolved(self, name: str) -> str:
         whole = os.path.abspath(name)
-        if whole.startswith(self._quiet):
+        if whole.startswith(self._own):
             return whole
         folder, file = os.path.split(whole)
         if folder not in self._real:
@@ -153,17 +235,14 @@ class Watch:
         return os.path.realpath(path) if os.path.islink(path) else path
 
     def _note(self, kind: str, text: str) -> None:
-        log = os.environ.get(LOG)
-        if log is None:
-            return
         # What is declared is counted apart: the many files of a dataset must not hide another one.
-        noted = self._noted.setdefault((log, text.startswith(self._declared)), set())
+        noted = self._noted.setdefault((self._log, text.startswith(self._declared)), set())
         if (kind, text) in noted or len(noted) > MOST_NOTES:
             return
         if len(noted) == MOST_NOTES:
             kind = "full"
         noted.add((kind, text))
-        _append(log, kind + "\t" + text)
+        _append(self._log, kind + "\t" + text)
 
 
 _ACTS: dict[str, Callable[..., None]] = {
@@ -174,6 +253,7 @@ _ACTS: dict[str, Callable[..., None]] = {
     "os.rename": Watch.moved,
     "os.link": Watch.moved,
     "os.mkdir": Watch.folder_made,
+    "os.putenv": Watch.variable_set,
     "subprocess.Popen": Watch.ran,
     "os.exec": Watch.executed,
     "os.posix_spawn": Watch.executed,
@@ -206,23 +286,43 @@ def _folders(paths: list[str]) -> tuple[str, ...]:
     return tuple(sorted(path if os.path.isfile(path) else path.rstrip(os.sep) + os.sep for path in whole))
 
 
-def _declared() -> tuple[str, ...]:
-    return _folders([os.environ.get(name, "") for name in DECLARED] + [os.getcwd()])
+def _open_folders() -> list[str]:
+    """Return the folders that this process holds open, where the system shows them."""
+    try:
+        links = ["/proc/self/fd/" + each for each in os.listdir("/proc/self/fd")]
+    except OSError:
+        return []
+    return [os.path.realpath(link) for link in links if os.path.isdir(link)]
 
 
 def _interpreter() -> list[str]:
     """Return where code of the environment and of Python lies: the lock and the Python of the package cover it."""
     found = [os.path.dirname(os.__file__)] + ([sys.prefix] if sys.prefix != sys.base_prefix else [])
-    places = ("lib", "lib64", "bin", "share", "include", "etc", "ssl")
-    return [*found, *(os.path.join(sys.base_prefix, place) for place in places)]
+    places = ("lib", "lib64", "bin", "include", "etc", "ssl")
+    shared = () if sys.base_prefix in ("/usr", "/usr/local") else ("share",)
+    return [*found, *(os.path.join(sys.base_prefix, place) for place in (*places, *shared))]
 
 
-def _leaves(words: list[Any], environment: Any) -> bool:
-    """Tell whether a child of Python would start without this module."""
-    options = [word for word in words if str(word).startswith("-")]
-    if any(option in options for option in _OUTSIDE):
-        return True
-    return environment is not None and LOG not in {_text(name) for name in environment}
+def _shared() -> list[str]:
+    return [os.path.join(root, name) for root in ("/usr/share", "/usr/local/share") for name in SHARED]
+
+
+def _is_outside(words: list[Any]) -> bool:
+    """Tell whether Python's own options, which end where the script or its command begins, keep this module out."""
+    rest = iter([_text(word) or "" for word in words])
+    for word in rest:
+        if not word.startswith("-") or word.startswith("--"):
+            return False
+        for place, letter in enumerate(word):
+            if letter in _OUTSIDE:
+                return True
+            if letter in _ENDING:
+                return False
+            if letter in _WITH_VALUE:
+                if place == len(word) - 1:
+                    next(rest, None)
+                break
+    return False
 
 
 def _chain() -> None:
