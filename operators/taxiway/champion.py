@@ -4,9 +4,10 @@ The controller is the truth; the aliases are what is read where it is away. Noth
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from taxiway.errors import AuthenticationError, ModelNotFoundError, NotFoundError, TransportError
-from taxiway.registry import models
+from taxiway.errors import ModelNotFoundError, NotFoundError, TransportError
+from taxiway.registry import models, tracking
 from taxiway.registry.models import ModelVersion
 from taxiway.settings import Settings
 from taxiway_serving.client import Controller
@@ -14,31 +15,67 @@ from taxiway_serving.client import Controller
 TIMEOUT_S = 5.0
 
 
-def project_aliases(handle: str, settings: Settings) -> None:
-    """Make the aliases `champion` and `previous` in MLflow say what the controller's ledger says is live."""
+def project_aliases(handle: str, settings: Settings) -> int | None:
+    """Make the aliases `champion` and `previous` in MLflow say what the controller's ledger says is live.
+
+    Returns:
+        The live version, or None where the controller has none.
+    """
     controller = Controller(
         settings.controller_url, settings.controller_token or "", timeout_s=TIMEOUT_S, actor="airflow"
     )
     endpoint = controller.endpoint(handle)
     for alias, key in ((models.CHAMPION, "stable"), (models.PREVIOUS, "previous")):
-        if endpoint[key] is not None:
+        # One that was deleted in MLflow can have no alias; who asks for it is told.
+        if endpoint[key] is not None and tracking.version(handle, endpoint[key], settings):
             models.set_alias(handle, alias, endpoint[key], settings)
+    stable: int | None = endpoint["stable"]
+    return stable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """What is known of a handle's live version.
+
+    Attributes:
+        version: The live version, or None where none is.
+        doubt: Why that is not sure, as a sentence; "" where the controller said so.
+    """
+
+    version: ModelVersion | None
+    doubt: str = ""
+
+
+def look(handle: str, settings: Settings) -> Champion:
+    """Return the live version of a handle, as the controller says; where it does not answer, as the alias says.
+
+    Raises:
+        AuthenticationError: If the controller refuses the token: it answers, and is not heard.
+        ModelNotFoundError: If the controller serves a version that MLflow does not have.
+    """
+    try:
+        stable = project_aliases(handle, settings)
+    except NotFoundError:
+        stable = None
+    except TransportError:
+        found = _by_alias(handle, settings)
+        said = f"{handle}/{found.version}, as the alias {models.CHAMPION} says" if found else "none"
+        doubt = f"the controller did not answer, so the champion may be another than {said}"
+        return Champion(version=found, doubt=doubt)
+    return Champion(
+        version=_by_alias(handle, settings) if stable is None else models.get(handle, stable, settings)
+    )
 
 
 def find(handle: str, settings: Settings, log: Callable[[str], None]) -> ModelVersion | None:
-    """Return the live version of a handle, or None where there is none.
+    """Return the live version of a handle, or None where there is none; what is not sure of it is logged."""
+    found = look(handle, settings)
+    if found.doubt:
+        log(f"note: {found.doubt}")
+    return found.version
 
-    A controller that does not answer, or knows neither us nor the handle, fails nothing: the alias is taken as it is.
 
-    Args:
-        handle: The handle.
-        settings: Which controller and which MLflow.
-        log: Called with a line where the alias was taken as it is.
-    """
-    try:
-        project_aliases(handle, settings)
-    except (TransportError, AuthenticationError, NotFoundError) as exc:
-        log(f"the alias {models.CHAMPION} of {handle} is taken as it is: {exc}")
+def _by_alias(handle: str, settings: Settings) -> ModelVersion | None:
     try:
         return models.get(handle, models.CHAMPION, settings)
     except ModelNotFoundError:

@@ -20,6 +20,11 @@ def poor(metrics, rows):
     return "score is poor"
 def told(metrics, rows):
     return {"passed": metrics["score"] > 0.95, "reason": "0.95 is the house's bar", "value": metrics["score"]}
+def leaves(metrics, rows):
+    raise SystemExit(0)
+def vanishes(metrics, rows):
+    import os
+    os._exit(0)
 def broken(metrics, rows):
     return rows[7]
 """
@@ -79,6 +84,26 @@ def test_checks_say_passed_reason_and_value(source: Path) -> None:
     assert "has no attribute 'absent'" in found[3].reason
     assert (found[4].reason, found[4].value) == ("0.95 is the house's bar", 0.9)
     assert "no entry point 'no_such'" in found[5].reason
+
+
+def test_check_that_ends_the_program_has_failed_and_so_have_those_after_it(source: Path) -> None:
+    done = run(source, ["own:fine", "own:leaves", "own:vanishes", "own:poor"])
+    assert done.returncode == 0, done.stderr
+    found = checks.read(source.parent / "output")
+    assert [check.passed for check in found] == [True, False, False, False]
+    assert found[1].reason == "SystemExit: 0"
+    assert "did not answer" in found[2].reason
+    assert "did not answer" in found[3].reason
+
+
+def test_every_installed_check_is_wanted_and_none_is_installed(source: Path) -> None:
+    """As where the entry point is in the project's own pyproject, which nobody installs."""
+    for path in (source / "house-1.0.dist-info").iterdir():
+        path.unlink()
+    assert run(source, ["*"]).returncode == 0
+    (found,) = checks.read(source.parent / "output")
+    assert (found.name, found.passed) == ("*", False)
+    assert "no package of this environment has an entry point" in found.reason
 
 
 def test_evaluation_that_fails_runs_no_checks_and_keeps_its_code(source: Path) -> None:

@@ -174,7 +174,51 @@ def test_promised_latency_is_held_where_it_was_measured() -> None:
     slow = measured(None, latency_p99_ms=51.0)
     assert answers(judge(slow, None, Bars(), p99_ms=50)) == {"latency_p99_ms": "no"}
     assert answers(judge(slow, None, Bars(), p99_ms=60)) == {"latency_p99_ms": "yes"}
-    assert judge(measured(None), None, Bars(), p99_ms=50) == ()
+
+
+def test_promised_latency_that_was_not_measured_is_said_and_closes_where_the_project_says_so() -> None:
+    findings = judge(measured(None), None, Bars(), p99_ms=50)
+    assert answers(findings) == {"latency_p99_ms": "unknown"}
+    assert gate.refusals(findings, Bars()) == ()
+    assert "p99_ms 50 was not measured" in gate.notes(findings, Bars())[0]
+    strict = Bars(sla_unmeasured="fail", inconclusive="pass")
+    assert gate.refusals(findings, strict) == (findings[0].reason,)
+
+
+def test_highest_value_is_a_bar_as_the_lowest_is() -> None:
+    bars = Bars(maximum={"rmse": 2.0, "mae": 1.0, "loss": 1.0})
+    findings = judge(measured(None, rmse=1.9, mae=1.5), None, bars)
+    assert answers(findings) == {"rmse": "yes", "mae": "no", "loss": "no"}
+    assert findings[1].reason == "mae 1.5 is above its maximum 1"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "answer"), [(9.0, 1.0, "no"), (1.0, 9.0, "yes"), (1.05, 1.0, "yes")]
+)
+def test_metric_that_is_better_where_it_is_lower_is_compared_so(
+    ours: float, theirs: float, answer: str
+) -> None:
+    bars = Bars(compare="rmse", direction="minimize", tolerance=0.1)
+    (by_point,) = judge(measured(None, rmse=ours), measured(None, rmse=theirs), bars)
+    assert by_point.answer == answer
+    assert by_point.value == pytest.approx(theirs - ours)
+
+    def side(value: float) -> Measured:
+        rows = [row | {"rmse": value + at % 7 / 100} for at, row in enumerate(items(100, 0))]
+        return measured(rows, rmse=value)
+
+    (by_items,) = judge(side(ours), side(theirs), bars)
+    assert by_items.answer == answer
+    assert ("above the champion's" in by_items.reason) == (ours != 9.0 or answer == "no")
+
+
+def test_check_that_left_no_answer_closes_the_gate() -> None:
+    bars = Bars(checks=("own:fair", "*"))
+    findings = judge(Measured(metrics={}), None, bars)
+    assert answers(findings) == {"own:fair": "no", "*": "no"}
+    assert gate.refusals(findings, bars)[0] == "check own:fair failed: it left no answer"
+    said = Measured(metrics={}, checks=(Check(name="own:fair", passed=True),))
+    assert gate.refusals(judge(said, None, bars), bars) == ()
 
 
 def test_failed_check_fails_the_gate_with_its_reason() -> None:

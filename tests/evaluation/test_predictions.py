@@ -93,3 +93,21 @@ def test_broken_line_is_refused(tmp_path: Path) -> None:
     (tmp_path / "predictions.jsonl").write_text("[1]\n")
     with pytest.raises(OutputFaultsError, match="a line must be an object"):
         predictions.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said", "is_refused"),
+    [(["1", "1", "0"], 2 / 3, False), (["1", "1", "0"], 0.667, False), (["1.0", "1.0", "0.0"], 2 / 3, True)],
+    ids=["exact", "rounded", "other text"],
+)
+def test_predictions_must_be_what_the_metrics_were_measured_on(
+    answers: list[str], said: float, is_refused: bool
+) -> None:
+    rows = [{"id": at, "label": "1", "prediction": answer} for at, answer in enumerate(answers)]
+    found = predictions.from_rows(rows)
+    predictions.check_against(found, {})
+    if not is_refused:
+        predictions.check_against(found, {"accuracy": said})
+        return
+    with pytest.raises(OutputFaultsError, match=r"give 0.*'1\.0' is not '1'"):
+        predictions.check_against(found, {"accuracy": said})

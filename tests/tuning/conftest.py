@@ -37,11 +37,36 @@ if there("fall"):
     raise SystemExit("fell")
 c = params["c"]
 (output / "model").mkdir()
-(output / "model" / "weights.json").write_text(json.dumps({"c": c}))
+(output / "model" / "weights.json").write_text(json.dumps({"c": c, "seed": int(os.environ["TAXIWAY_SEED"])}))
 luck = int(os.environ["TAXIWAY_SEED"]) % 7 / 1000
 metrics = {"score": 1 - (c - 0.3) ** 2 + luck * params.get("luck", 0), "size": 10 * c, "one": 1.0}
 (output / "metrics.json").write_text(json.dumps(metrics))
 """
+
+# The nearer `c` is to 0.3, the more of 400 items are right; each seed is lucky with some items of its own.
+EVALUATE = """
+import csv, json, os, pathlib, random
+weights = json.loads((pathlib.Path(os.environ["TAXIWAY_MODEL_DIR"]) / "weights.json").read_text())
+output = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
+draws, right = random.Random(weights["seed"]), 0.95 - abs(weights["c"] - 0.3)
+rows = [[n, "a", "a" if n / 400 < right - 0.05 or draws.random() < 0.2 else "b"] for n in range(400)]
+with (output / "predictions.csv").open("w", newline="") as file:
+    csv.writer(file).writerows([["id", "label", "prediction"], *rows])
+accuracy = sum(row[1] == row[2] for row in rows) / len(rows)
+(output / "metrics.json").write_text(json.dumps({"accuracy": accuracy}))
+"""
+
+
+@pytest.fixture
+def judged(registered: Path, live: Settings) -> Path:
+    """Return the project, with an evaluation that leaves predictions registered as well."""
+    (registered / "evaluate.py").write_text(EVALUATE)
+    path = registered / "pyproject.toml"
+    bars = 'minimum = { score = 0.9 }\ncompare = "score"\ntolerance = 0.01\n'
+    path.write_text(path.read_text().replace(bars, 'compare = "accuracy"\n'))
+    commit_all(registered)
+    packages.register(package(str(registered), live, kinds=["evaluation", "inference"]), live)
+    return registered
 
 
 @pytest.fixture

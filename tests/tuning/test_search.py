@@ -18,7 +18,6 @@ from taxiway.registry import tracking
 from taxiway.runners import on_this_host
 from taxiway.settings import Settings
 from taxiway.tuning import Limits, StudyPlan, close_study, open_study, pruning, study, tune, work
-from taxiway.tuning.comparison import Rival, rival_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -236,22 +235,6 @@ def test_what_cannot_be_compared_is_another_study(
     assert open_study(handle, dataset, live, trials=9, log=quiet).study == names[0]
 
 
-def test_verdict_has_an_interval_and_is_not_measured_twice(
-    handle: str, dataset: DatasetVersion, live: Settings
-) -> None:
-    asked: dict[str, Any] = {"trials": 4, "params": {"luck": 1, "c": 0.9}, "repeats": 3, "log": quiet}
-    found = tune(handle, dataset, live, **asked)
-    assert (found.better, found.rival) == ("yes", "the defaults")
-    assert found.low is not None
-    assert found.difference is not None
-    assert 0 < found.low <= found.difference
-    experiment = tracking.ensure_experiment(handle, live)
-    repeats = tracking.find_runs(experiment, {"taxiway.kind": "repeat"}, live)
-    assert len(repeats) == 6
-    assert tune(handle, dataset, live, **asked) == found
-    assert len(tracking.find_runs(experiment, {"taxiway.kind": "repeat"}, live)) == 6
-
-
 def test_fresh_processes_and_forks_leave_the_same_model(
     handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
@@ -261,10 +244,3 @@ def test_fresh_processes_and_forks_leave_the_same_model(
     warm, fresh = runs_of(handle, live)
     assert warm.run_id != fresh.run_id
     assert warm.tags["taxiway.model_hash"] == fresh.tags["taxiway.model_hash"]
-
-
-def test_rival_is_the_default_where_nothing_is_live(
-    handle: str, dataset: DatasetVersion, live: Settings
-) -> None:
-    base = open_study(handle, dataset, live, trials=1, log=quiet).recipe(live)
-    assert rival_of(base, live, quiet) == Rival(name="the defaults", params={"c": 0.5})

@@ -188,7 +188,13 @@ def test_job_runs_what_it_registered_for_its_end(ready: Materialised, warm: Warm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", ["", "import signal\nsignal.signal(15, signal.SIG_IGN)\n"], ids=["meek", "stubborn"]
+    "script",
+    [
+        "",
+        "import signal\nsignal.signal(15, signal.SIG_IGN)\n",
+        "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\n",
+    ],
+    ids=["meek", "stubborn", "saving"],
 )
 def test_job_ends_when_its_caller_asks(ready: Materialised, warm: WarmRunner, script: str) -> None:
     stop = Stop()

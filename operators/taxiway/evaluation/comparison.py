@@ -4,20 +4,41 @@ The difference is judged by both ends of its interval, so that "not worse" is sh
 non-inferiority test. Where there are no predictions of both, the two numbers alone are compared, which is said.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from taxiway.evaluation import intervals
 from taxiway.evaluation.intervals import Interval
-from taxiway.evaluation.predictions import Predictions
-from taxiway.evaluation.values import Answer, Bars, Finding, Measured
+from taxiway.evaluation.predictions import ACCURACY, Predictions
+from taxiway.evaluation.values import Answer, Bars, Direction, Finding, Measured
 
-ACCURACY = "accuracy"
 KIND = "champion"
 BY_POINT = "by the two numbers alone: "
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How much better one version is than another on the same items.
+
+    Attributes:
+        value: Mean over the items; above 0 is better, whatever the direction of the metric.
+        interval: Its 95 % interval.
+        items: How many items.
+    """
+
+    value: float
+    interval: Interval
+    items: int
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        ends = f"95 % interval {self.interval.low:+.4f} to {self.interval.high:+.4f}"
+        return f"difference {self.value:+.4f}, {ends}, {self.items:,} items"
+
+
 def compare(ours: Measured, theirs: Measured, bars: Bars, random: np.random.Generator) -> Finding:
-    """Return whether the compared metric is at most the tolerance below the champion's.
+    """Return whether the compared metric is at most the tolerance worse than the champion's.
 
     Args:
         ours: The version's.
@@ -32,12 +53,63 @@ def compare(ours: Measured, theirs: Measured, bars: Bars, random: np.random.Gene
     if ours.model_hash and ours.model_hash == theirs.model_hash:
         reason = f"{name} is that of the champion: it is the same model, byte for byte"
         return Finding(kind=KIND, name=name, answer="yes", reason=reason, value=0.0, bar=-bars.tolerance)
-    why = _why_by_point(name, ours.predictions, theirs.predictions)
-    if why:
-        return _by_point(name, ours, theirs, bars.tolerance, why)
-    assert ours.predictions is not None  # noqa: S101 - `_why_by_point` says so, in words
-    assert theirs.predictions is not None  # noqa: S101
-    return _by_items(name, ours.predictions, theirs.predictions, bars, random)
+    found = by_items(name, bars.direction, ours.predictions, theirs.predictions, random)
+    if isinstance(found, str):
+        return _by_point(name, ours, theirs, bars, found)
+    answer = _answer(found, bars)
+    return Finding(
+        kind=KIND,
+        name=name,
+        answer=answer,
+        reason=_said(name, answer, found, bars),
+        value=found.value,
+        bar=-bars.tolerance,
+        low=found.interval.low,
+        high=found.interval.high,
+        items=found.items,
+    )
+
+
+def by_items(
+    name: str,
+    direction: Direction,
+    ours: Predictions | None,
+    theirs: Predictions | None,
+    random: np.random.Generator,
+) -> Difference | str:
+    """Return how much better one version is than another with its interval, or why that cannot be told.
+
+    Args:
+        name: `accuracy`, or a column of numbers.
+        direction: Which way it is better.
+        ours: The one.
+        theirs: The other, measured on the same data by the same evaluation.
+        random: Draws the resamples of a metric that is a column.
+    """
+    found = item_differences(name, direction, ours, theirs)
+    if isinstance(found, str):
+        return found
+    if name == ACCURACY:
+        interval = intervals.paired_shares(int((found > 0).sum()), int((found < 0).sum()), len(found))
+    else:
+        interval = intervals.paired_mean(found.tolist(), random)
+    return Difference(value=float(found.mean()), interval=interval, items=len(found))
+
+
+def item_differences(
+    name: str, direction: Direction, ours: Predictions | None, theirs: Predictions | None
+) -> "np.ndarray | str":
+    """Return how much better one version is than another at each item, in its order, or why that cannot be told."""
+    if ours is None or theirs is None:
+        return "the evaluation leaves no predictions"
+    if dict(zip(ours.ids, ours.labels, strict=True)) != dict(zip(theirs.ids, theirs.labels, strict=True)):
+        return "the predictions of the two are not of the same items"
+    if name != ACCURACY and not (_is_numeric(ours, name) and _is_numeric(theirs, name)):
+        return f"the predictions have no column of numbers {name}"
+    place = {item: number for number, item in enumerate(theirs.ids)}
+    order = [place[item] for item in ours.ids]
+    differences: np.ndarray = _numbers(ours, name) - _numbers(theirs, name)[order]
+    return differences if direction == "maximize" else -differences
 
 
 def _missing(name: str, ours: Measured, theirs: Measured) -> str | None:
@@ -45,17 +117,6 @@ def _missing(name: str, ours: Measured, theirs: Measured) -> str | None:
         return f"{name} was not measured, so it cannot be compared with the champion"
     if name not in theirs.metrics:
         return f"{name} of the champion was not measured, so it cannot be compared"
-    return None
-
-
-def _why_by_point(name: str, ours: Predictions | None, theirs: Predictions | None) -> str | None:
-    """Return why there is no comparison item by item, or None if there is one."""
-    if ours is None or theirs is None:
-        return "the evaluation leaves no predictions"
-    if dict(zip(ours.ids, ours.labels, strict=True)) != dict(zip(theirs.ids, theirs.labels, strict=True)):
-        return "the predictions of the two are not of the same items"
-    if name != ACCURACY and not (_is_numeric(ours, name) and _is_numeric(theirs, name)):
-        return f"the predictions have no column of numbers {name}"
     return None
 
 
@@ -67,14 +128,17 @@ def _is_numeric(predictions: Predictions, name: str) -> bool:
 
 
 def _numbers(predictions: Predictions, name: str) -> "np.ndarray":
+    if name == ACCURACY:
+        return np.array(predictions.correct, dtype=float)
     return np.array([float(text) for text in predictions.columns[name]])
 
 
-def _by_point(name: str, ours: Measured, theirs: Measured, tolerance: float, why: str) -> Finding:
+def _by_point(name: str, ours: Measured, theirs: Measured, bars: Bars, why: str) -> Finding:
     mine, champions = ours.metrics[name], theirs.metrics[name]
-    is_worse = mine < champions - tolerance
+    better = mine - champions if bars.direction == "maximize" else champions - mine
+    is_worse = better < -bars.tolerance
     reason = (
-        f"{name} {mine:.4g} is below the champion's {champions:.4g} by more than {tolerance:g}"
+        f"{name} {mine:.4g} is {_side(bars)} the champion's {champions:.4g} by more than {bars.tolerance:g}"
         if is_worse
         else f"{name} {mine:.4g} against the champion's {champions:.4g}, {BY_POINT}{why}"
     )
@@ -83,61 +147,32 @@ def _by_point(name: str, ours: Measured, theirs: Measured, tolerance: float, why
         name=name,
         answer="no" if is_worse else "yes",
         reason=reason,
-        value=mine - champions,
-        bar=-tolerance,
-    )
-
-
-def _by_items(
-    name: str, ours: Predictions, theirs: Predictions, bars: Bars, random: np.random.Generator
-) -> Finding:
-    difference, interval = _difference(name, ours, theirs, random)
-    answer = _answer(interval, len(ours), bars)
-    return Finding(
-        kind=KIND,
-        name=name,
-        answer=answer,
-        reason=_said(name, answer, difference, interval, len(ours), bars),
-        value=difference,
+        value=better,
         bar=-bars.tolerance,
-        low=interval.low,
-        high=interval.high,
-        items=len(ours),
     )
 
 
-def _difference(
-    name: str, ours: Predictions, theirs: Predictions, random: np.random.Generator
-) -> tuple[float, Interval]:
-    place = {item: number for number, item in enumerate(theirs.ids)}
-    order = [place[item] for item in ours.ids]
-    if name != ACCURACY:
-        differences = _numbers(ours, name) - _numbers(theirs, name)[order]
-        return float(differences.mean()), intervals.paired_mean(differences.tolist(), random)
-    pairs = [(mine, theirs.correct[other]) for mine, other in zip(ours.correct, order, strict=True)]
-    won = sum(mine and not champions for mine, champions in pairs)
-    lost = sum(champions and not mine for mine, champions in pairs)
-    return (won - lost) / len(pairs), intervals.paired_shares(won, lost, len(pairs))
+def _side(bars: Bars) -> str:
+    """Return on which side of the champion's a worse number is."""
+    return "below" if bars.direction == "maximize" else "above"
 
 
-def _answer(interval: Interval, items: int, bars: Bars) -> Answer:
-    if items < bars.least_items:
+def _answer(found: Difference, bars: Bars) -> Answer:
+    if found.items < bars.least_items:
         return "unknown"
-    if interval.low >= -bars.tolerance:
+    if found.interval.low >= -bars.tolerance:
         return "yes"
-    return "no" if interval.high < -bars.tolerance else "unknown"
+    return "no" if found.interval.high < -bars.tolerance else "unknown"
 
 
-def _said(name: str, answer: Answer, difference: float, interval: Interval, items: int, bars: Bars) -> str:
-    ends = f"95 % interval {interval.low:+.4f} to {interval.high:+.4f}"
-    measured = f"difference {difference:+.4f}, {ends}, {items:,} items"
-    if items < bars.least_items:
-        return (
-            f"{name}: {items} items are too few to compare with the champion, {bars.least_items} are needed"
-        )
+def _said(name: str, answer: Answer, found: Difference, bars: Bars) -> str:
+    if found.items < bars.least_items:
+        few = f"{found.items} items are too few to compare with the champion"
+        return f"{name}: {few}, {bars.least_items} are needed"
+    side, most = _side(bars), f"{bars.tolerance:g}"
     said = {
-        "yes": f"{name} is at most {bars.tolerance:g} below the champion's",
-        "no": f"{name} is below the champion's by more than {bars.tolerance:g}",
-        "unknown": f"{name} may be below the champion's by more than {bars.tolerance:g}, the items cannot tell",
+        "yes": f"{name} is at most {most} {side} the champion's",
+        "no": f"{name} is {side} the champion's by more than {most}",
+        "unknown": f"{name} may be {side} the champion's by more than {most}, the items cannot tell",
     }
-    return f"{said[answer]} ({measured})"
+    return f"{said[answer]} ({found})"

@@ -9,10 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from taxiway import champion as champions
+from taxiway.champion import Champion
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.evaluation import gate, measuring, report
 from taxiway.evaluation.values import Bars, Evaluation, Measured
+from taxiway.packaging.package import CodePackage
 from taxiway.project.evaluation import bar_faults
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
@@ -47,7 +49,8 @@ def evaluate(
     settings: Settings,
     *,
     minimum: Mapping[str, float] | None = None,
-    compare: str | None = None,
+    maximum: Mapping[str, float] | None = None,
+    compare: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
@@ -61,21 +64,25 @@ def evaluate(
         dataset: The data to measure on.
         settings: Where everything is.
         minimum: Lowest value of each metric; None is the package's own, from `[tool.taxiway.evaluation]`.
-        compare: Metric to compare with the champion; None is the package's own, an empty text compares nothing.
-        tolerance: How far below the champion's is still as good; None is the package's own, else 0.
+        maximum: Highest value of each metric; None is the package's own.
+        compare: Metric to compare with the champion, higher is better, or `{metric, direction}`; None is the package's
+            own, an empty text compares nothing.
+        tolerance: How much worse than the champion's is still as good; None is the package's own, else 0.
         provenance: Who asked; None for a notebook.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
 
     Raises:
-        GateFailedError: If a bar is not reached; every reason is named.
+        GateFailedError: If a bar is not reached, or nobody can say what the evaluation read; every reason is named.
         ComponentFailedError: If the evaluation itself fails.
         OutputFaultsError: If it leaves no metrics, or predictions that break the contract.
-        ModelNotFoundError: If there is no such version.
+        ModelNotFoundError: If there is no such version, or MLflow does not have the one that is live.
+        AuthenticationError: If the controller does not say which version is live, for it refuses the token.
         InvalidSpecError: If a bar is no number that can be compared, such as NaN.
     """
     code = packages.lookup(handle, "evaluation", settings)
-    bars = _bars(code.manifest["options"], minimum, compare, tolerance)
+    said = {"minimum": minimum, "maximum": maximum, "compare": compare, "tolerance": tolerance}
+    bars = bars_of(code, said)
     bench = measuring.Bench(
         code=code,
         dataset=dataset,
@@ -87,11 +94,10 @@ def evaluate(
     model = models.get(handle, version, settings)
     sla = packages.lookup(handle, "inference", settings, model.inference_digest).manifest["sla"]
     run, ours = measuring.measure(model, bench)
-    champion, theirs = _champion(model, bars, bench)
+    rival, theirs, doubted = _champion(model, bars, bench)
     subject = report.Subject(dataset=dataset.tag, bars=bars, sla=sla)
-    found = _judged(
-        run, model, ours=ours, champion=champion, theirs=theirs, subject=subject, settings=settings
-    )
+    found = _judged(run, model, ours=ours, rival=rival, theirs=theirs, subject=subject, settings=settings)
+    found = _doubted(found, (*measuring.faults(run, bench), *doubted), settings)
     _leave(found, run, subject, ours, theirs, settings)
     if not found.passed:
         raise GateFailedError(handle, version, found.reasons, found.report_url)
@@ -110,7 +116,7 @@ def criteria(handle: str, settings: Settings) -> Criteria:
     code = packages.lookup(handle, "evaluation", settings)
     served = packages.lookup(handle, "inference", settings).manifest
     return Criteria(
-        bars=_bars(code.manifest["options"], None, None, None),
+        bars=bars_of(code, {}),
         sla=served["sla"],
         contract=served.get("contract"),
     )
@@ -118,11 +124,23 @@ def criteria(handle: str, settings: Settings) -> Criteria:
 
 def _champion(
     model: ModelVersion, bars: Bars, bench: measuring.Bench
-) -> tuple[ModelVersion | None, Measured | None]:
-    live = champions.find(model.handle, bench.settings, bench.log) if bars.compare else None
-    if live is None or live.version == model.version:
-        return None, None
-    return live, measuring.measure(live, bench)[1]
+) -> tuple[Champion, Measured | None, tuple[str, ...]]:
+    """Return the champion, what it measured on the same data, and why that cannot be relied on."""
+    found = champions.look(model.handle, bench.settings) if bars.compare else Champion(version=None)
+    if found.version is None or found.version.version == model.version:
+        return dataclasses.replace(found, version=None), None, ()
+    run, theirs = measuring.measure(found.version, bench)
+    return found, theirs, measuring.faults(run, bench)
+
+
+def _doubted(found: Evaluation, doubts: tuple[str, ...], settings: Settings) -> Evaluation:
+    """Return a verdict that says what makes its measurement doubtful: no pass, unless the settings allow it."""
+    if not doubts:
+        return found
+    said = tuple(dict.fromkeys(f"the measurement cannot be relied on: {doubt}" for doubt in doubts))
+    if settings.allow_untraceable:
+        return dataclasses.replace(found, notes=(*found.notes, *said))
+    return dataclasses.replace(found, passed=False, reasons=(*found.reasons, *said))
 
 
 def _judged(
@@ -130,7 +148,7 @@ def _judged(
     model: ModelVersion,
     *,
     ours: Measured,
-    champion: ModelVersion | None,
+    rival: Champion,
     theirs: Measured | None,
     subject: report.Subject,
     settings: Settings,
@@ -142,11 +160,11 @@ def _judged(
         handle=model.handle,
         version=model.version,
         metrics=dict(ours.metrics),
-        champion=champion.version if champion else None,
+        champion=rival.version.version if rival.version else None,
         champion_metrics=dict(theirs.metrics) if theirs else None,
         passed=not reasons,
         reasons=reasons,
-        notes=gate.notes(findings, subject.bars),
+        notes=(*gate.notes(findings, subject.bars), *([rival.doubt] if rival.doubt else [])),
         findings=findings,
         url=url,
         report_url=f"{url}/artifacts/{REPORT}/{PAGE}",
@@ -171,29 +189,39 @@ def _leave(
     tracking.log(run.run_id, settings, tags={"taxiway.gate": said[:_TAG_LIMIT]})
 
 
-def _bars(
-    options: Mapping[str, Any],
-    minimum: Mapping[str, float] | None,
-    compare: str | None,
-    tolerance: float | None,
-) -> Bars:
-    given: dict[str, Any] = {
-        name: options[name] for name in Bars.__dataclass_fields__ if options.get(name) is not None
-    }
-    said = {"minimum": minimum, "compare": compare, "tolerance": tolerance}
+def bars_of(code: CodePackage, said: Mapping[str, Any]) -> Bars:
+    """Return the bars of an evaluation package.
+
+    Args:
+        code: The package.
+        said: Over the package's own, by key; None leaves the package's.
+
+    Raises:
+        InvalidSpecError: If a bar is no number that can be compared, such as NaN; every fault is named.
+    """
+    options, keys = code.manifest["options"], Bars.__dataclass_fields__
+    given: dict[str, Any] = {name: options[name] for name in keys if options.get(name) is not None}
     given |= {name: value for name, value in said.items() if value is not None}
     faults = bar_faults(given)
     if faults:
         raise InvalidSpecError(tuple(faults), "evaluation")
     classes = given.get("class_minimum", {})
     own = {
-        "compare": given.get("compare") or None,
+        **_compared(given.get("compare")),
         "slices": tuple(given.get("slices", ())),
+        "checks": tuple(given.get("checks", ())),
         "class_minimum": classes if isinstance(classes, Mapping) else {gate.EVERY: classes},
     }
     return Bars(**{**given, **own})
 
 
+def _compared(said: Any) -> dict[str, Any]:
+    """Return metric and direction of a comparison, of which a project may say the metric alone."""
+    if isinstance(said, Mapping):
+        return {"compare": said["metric"], "direction": said["direction"]}
+    return {"compare": said or None, "direction": "maximize"}
+
+
 def _shown(metrics: Mapping[str, float], bars: Bars) -> str:
-    names = dict.fromkeys([*bars.minimum, *([bars.compare] if bars.compare else [])])
+    names = dict.fromkeys([*bars.minimum, *bars.maximum, *([bars.compare] if bars.compare else [])])
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics) or "no bar is set"

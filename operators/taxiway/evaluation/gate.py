@@ -13,7 +13,7 @@ import numpy as np
 from taxiway.evaluation import calibration, comparison, intervals, slices
 from taxiway.evaluation.predictions import Predictions
 from taxiway.evaluation.slices import Count
-from taxiway.evaluation.values import Answer, Bars, Finding, Measured
+from taxiway.evaluation.values import Answer, Bars, Check, Finding, Measured
 
 LATENCY = "latency_p99_ms"
 EVERY = "*"
@@ -37,56 +37,63 @@ def judge(
         random: Draws for the intervals that are simulated; None draws the same ones each time.
     """
     draws = np.random.default_rng(0) if random is None else random
-    found = [_minimum(ours.metrics, name, bar) for name, bar in bars.minimum.items()]
+    found = [_at_least(ours.metrics, name, bar) for name, bar in bars.minimum.items()]
+    found += [_at_most(ours.metrics, name, bar) for name, bar in bars.maximum.items()]
     if bars.compare and theirs is not None:
         found.append(comparison.compare(ours, theirs, bars, draws))
     found += _slices(ours.predictions, bars)
     found += _classes(ours.predictions, bars)
     if bars.calibration_at_most is not None:
         found.append(_calibration(ours.predictions, bars.calibration_at_most, bars.least_items, draws))
-    if p99_ms is not None and LATENCY in ours.metrics:
-        found.append(_latency(ours.metrics[LATENCY], p99_ms))
-    found += [
-        Finding(
-            kind="check",
-            name=check.name,
-            answer="yes" if check.passed else "no",
-            reason=f"check {check.name} {'passed' if check.passed else 'failed'}{_colon(check.reason)}",
-            value=check.value,
-        )
-        for check in ours.checks
-    ]
+    if p99_ms is not None:
+        found.append(_latency(ours.metrics.get(LATENCY), p99_ms))
+    found += _checks(ours.checks, bars)
     return tuple(found)
 
 
 def refusals(findings: Sequence[Finding], bars: Bars) -> tuple[str, ...]:
     """Return why the gate stays closed, one reason for each bar; none means that it opens."""
-    closing = {"no"} if bars.inconclusive == "pass" else {"no", "unknown"}
-    return tuple(finding.reason for finding in findings if finding.answer in closing)
+    return tuple(finding.reason for finding in findings if _closes(finding, bars))
+
+
+def _closes(finding: Finding, bars: Bars) -> bool:
+    if finding.answer != "unknown":
+        return finding.answer == "no"
+    return (bars.sla_unmeasured if finding.kind == "sla" else bars.inconclusive) == "fail"
 
 
 def notes(findings: Sequence[Finding], bars: Bars) -> tuple[str, ...]:
     """Return what a reader should know although it closed nothing."""
     found = []
     for finding in findings:
-        if finding.answer == "unknown" and bars.inconclusive == "pass":
+        if finding.answer == "unknown" and not _closes(finding, bars):
             found.append(f"inconclusive, let pass: {finding.reason}")
         elif finding.answer == "yes" and comparison.BY_POINT in finding.reason:
             found.append(finding.reason)
     return tuple(found)
 
 
-def _minimum(metrics: Mapping[str, float], name: str, bar: float) -> Finding:
+def _at_least(metrics: Mapping[str, float], name: str, bar: float) -> Finding:
+    is_reached = name in metrics and metrics[name] >= bar
+    return _by_number("minimum", metrics, name, bar, "reaches" if is_reached else "is below", is_reached)
+
+
+def _at_most(metrics: Mapping[str, float], name: str, bar: float) -> Finding:
+    is_reached = name in metrics and metrics[name] <= bar
+    return _by_number("maximum", metrics, name, bar, "is within" if is_reached else "is above", is_reached)
+
+
+def _by_number(
+    kind: str, metrics: Mapping[str, float], name: str, bar: float, how: str, is_reached: bool
+) -> Finding:
     if name not in metrics:
-        reason = f"{name} was not measured, its minimum is {bar:g}"
-        return Finding(kind="minimum", name=name, answer="no", reason=reason, bar=bar)
-    is_reached = metrics[name] >= bar
-    how = "reaches" if is_reached else "is below"
+        reason = f"{name} was not measured, its {kind} is {bar:g}"
+        return Finding(kind=kind, name=name, answer="no", reason=reason, bar=bar)
     return Finding(
-        kind="minimum",
+        kind=kind,
         name=name,
         answer="yes" if is_reached else "no",
-        reason=f"{name} {metrics[name]:.4g} {how} its minimum {bar:g}",
+        reason=f"{name} {metrics[name]:.4g} {how} its {kind} {bar:g}",
         value=metrics[name],
         bar=bar,
     )
@@ -187,12 +194,31 @@ def _calibration(
     )
 
 
-def _latency(value: float, p99_ms: float) -> Finding:
+def _latency(value: float | None, p99_ms: float) -> Finding:
+    if value is None:
+        reason = f"the promised p99_ms {p99_ms:g} was not measured: metrics.json has no {LATENCY}; verify measures it"
+        return Finding(kind="sla", name=LATENCY, answer="unknown", reason=reason, bar=p99_ms)
     is_within = value <= p99_ms
     said = "is within" if is_within else "is above"
     reason = f"{LATENCY} {value:.4g} of the model alone {said} the promised p99_ms {p99_ms:g}"
     answer: Answer = "yes" if is_within else "no"
     return Finding(kind="sla", name=LATENCY, answer=answer, reason=reason, value=value, bar=p99_ms)
+
+
+def _checks(checks: Sequence[Check], bars: Bars) -> Iterator[Finding]:
+    for check in checks:
+        yield Finding(
+            kind="check",
+            name=check.name,
+            answer="yes" if check.passed else "no",
+            reason=f"check {check.name} {'passed' if check.passed else 'failed'}{_colon(check.reason)}",
+            value=check.value,
+        )
+    answered = {check.name for check in checks}
+    for name in bars.checks:
+        if name not in answered and (name != EVERY or not answered):
+            reason = f"check {name} failed: it left no answer"
+            yield Finding(kind="check", name=name, answer="no", reason=reason)
 
 
 def _colon(reason: str) -> str:

@@ -34,8 +34,19 @@ def main() -> None:
     output = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     rows = read_rows(output)
-    results = [run(name, load, metrics, rows) for name, load in dict(find(wanted)).items()]
-    (output / "checks.json").write_text(json.dumps(results, default=float), encoding="utf-8")
+    found = dict(find(wanted))
+    answers = {name: unanswered(name) for name in found}
+    for name, load in found.items():
+        # A check may end this program: what is written before is what it then said.
+        leave(output, answers)
+        answers[name] = run(name, load, metrics, rows)
+    leave(output, answers)
+
+
+def leave(output: pathlib.Path, answers: dict[str, dict[str, Any]]) -> None:
+    """Write what the checks have said so far."""
+    text = json.dumps(list(answers.values()), default=float)
+    (output / "checks.json").write_text(text, encoding="utf-8")
 
 
 def read_rows(output: pathlib.Path) -> list[dict[str, Any]]:
@@ -57,9 +68,19 @@ def find(wanted: list[str]) -> Iterator[tuple[str, Callable[[], Check]]]:
     installed = {point.name: point.load for point in sorted(entry_points(group=GROUP))}
     for name in wanted:
         if name == "*":
-            yield from installed.items()
+            yield from installed.items() or [("*", none_installed)]
         else:
             yield name, installed.get(name) or functools.partial(named, name)
+
+
+def none_installed() -> Check:
+    """Refuse: who asks for every check that is installed expects one."""
+    raise LookupError("no package of this environment has an entry point in the group " + GROUP)
+
+
+def unanswered(name: str) -> dict[str, Any]:
+    """Return what is said of a check that ends the program before it answers."""
+    return {"name": name, "passed": False, "reason": "it did not answer: the program ended while it ran"}
 
 
 def named(name: str) -> Check:
@@ -77,7 +98,7 @@ def run(
     """Return what a check said; one that raises has failed."""
     try:
         said = load()(metrics, rows)
-    except Exception as exc:  # noqa: BLE001 - whatever a team's code raises is that check's answer
+    except BaseException as exc:  # noqa: BLE001 - whatever a team's code raises, an exit too, is that check's answer
         traceback.print_exc()
         return {"name": name, "passed": False, "reason": type(exc).__name__ + ": " + str(exc)}
     if isinstance(said, dict):

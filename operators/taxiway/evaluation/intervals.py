@@ -40,11 +40,11 @@ def share(ok: int, total: int) -> Interval:
     return Interval(low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
-def paired_shares(won: int, lost: int, total: int) -> Interval:
+def paired_shares(won: float, lost: float, total: int) -> Interval:
     """Return the interval of the difference of two shares that were measured on the same items.
 
     Args:
-        won: Items that only the first got right.
+        won: Items that only the first got right; parts of one are welcome, as of a mean over seeds.
         lost: Items that only the second got right.
         total: All items; 0 leaves everything possible.
 

@@ -6,23 +6,24 @@ a later version can be compared with it item by item. Nothing is judged here.
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from taxiway import component, training
+from taxiway import component, training, tries
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ComponentFailedError
 from taxiway.evaluation import checks, predictions
 from taxiway.evaluation.values import Measured
+from taxiway.lineage import given
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import models, tracking
+from taxiway.registry import doubts, models, tracking
 from taxiway.registry.models import ModelVersion
-from taxiway.runners import Inputs, Job, JobResult, Runner
+from taxiway.runners import Inputs, Job, JobResult, Runner, Stop
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, redact, remove
 
@@ -43,6 +44,7 @@ class Bench:
         provenance: Who asked.
         runner: Where it runs.
         log: Called with each line that the component prints.
+        stop: Ends a measurement early.
     """
 
     code: CodePackage
@@ -51,6 +53,28 @@ class Bench:
     provenance: Provenance | None
     runner: Runner
     log: Log
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        kind: Of the MLflow run: `evaluation` for a version.
+        key: What the measurement depends on, beside the evaluation package and the data.
+        name: Of the MLflow run.
+        tags: Of the MLflow run, beside those that every measurement has.
+        files: Brings the model's files; called where it was not measured yet.
+        version: The version that it is, or None for a model that is none.
+    """
+
+    kind: str
+    key: str
+    name: str
+    tags: Mapping[str, str]
+    files: Callable[[], Path]
+    version: ModelVersion | None = None
 
 
 def measure(model: ModelVersion, bench: Bench) -> tuple[tracking.Run, Measured]:
@@ -60,43 +84,72 @@ def measure(model: ModelVersion, bench: Bench) -> tuple[tracking.Run, Measured]:
         ComponentFailedError: If the evaluation fails; the MLflow run is marked as failed and kept.
         OutputFaultsError: If it leaves no metrics, or predictions that break the contract.
     """
-    settings = bench.settings
-    key = digest([model.key, model.model_hash, bench.code.digest, bench.dataset.hash])
-    experiment = tracking.ensure_experiment(model.handle, settings)
-    own = {"taxiway.kind": "evaluation", "taxiway.key": key}
+    subject = Subject(
+        kind="evaluation",
+        key=digest([model.key, model.model_hash, bench.code.digest, bench.dataset.hash]),
+        name=f"evaluate v{model.version}",
+        tags={"taxiway.model_version": str(model.version)},
+        files=lambda: models.download(model, bench.settings),
+        version=model,
+    )
+    return measure_subject(subject, bench)
+
+
+def measure_subject(subject: Subject, bench: Bench) -> tuple[tracking.Run, Measured]:
+    """Return the run that measured a model, registered or not, and what it found; as `measure`."""
+    settings, key = bench.settings, subject.key
+    experiment = tracking.ensure_experiment(bench.code.handle, settings)
+    own = {"taxiway.kind": subject.kind, "taxiway.key": key}
     with exclusive(settings.home / "runs" / f"{key[:32]}.lock"):
         found = tracking.find_runs(experiment, own, settings)
-        done = next((run for run in found if run.status == "FINISHED"), None)
+        done = next((run for run in found if _is_result(run, bench)), None)
         if done is None:
-            done = _open(model, bench, found, experiment, own)
-            _run(model, bench, done)
+            begun = tuple(run for run in found if run.status != "FINISHED")
+            done = _open(subject, bench, begun, experiment, own)
+            _run(subject, bench, done)
             done = tracking.get_run(done.run_id, settings)
-    return done, _kept(done, model, settings)
+    return done, _kept(done, subject, settings)
+
+
+def faults(run: tracking.Run, bench: Bench) -> tuple[str, ...]:
+    """Return why nobody can say what a measurement was made of; empty if it kept to its code and its inputs."""
+    return doubts.of_run(bench.code, models.trace_of(run))
+
+
+def _is_result(run: tracking.Run, bench: Bench) -> bool:
+    """Tell whether a run holds the measurement: what made it read other files may be gone by now."""
+    return run.status == "FINISHED" and (bench.settings.allow_untraceable or not faults(run, bench))
 
 
 def _open(
-    model: ModelVersion,
+    subject: Subject,
     bench: Bench,
     found: tuple[tracking.Run, ...],
     experiment: str,
     own: dict[str, str],
 ) -> tracking.Run:
-    tags = own | _tags(model, bench) | dict(who.tags(bench.provenance))
-    if not found:
-        return tracking.create_run(experiment, f"evaluate v{model.version}", tags, bench.settings)
-    tracking.reopen(found[0].run_id, tags, bench.settings)
-    return found[0]
+    return tries.open_run(
+        found,
+        own | _tags(subject, bench) | dict(who.tags(bench.provenance)),
+        bench.settings,
+        experiment_id=experiment,
+        name=subject.name,
+        package=bench.code,
+        runner=bench.runner,
+        params={},
+    )
 
 
-def _run(model: ModelVersion, bench: Bench, run: tracking.Run) -> None:
+def _run(subject: Subject, bench: Bench, run: tracking.Run) -> None:
     settings = bench.settings
     status: tracking.Status = "FAILED"
     try:
         tracking.log_dataset(run.run_id, training.dataset_input(bench.dataset), "evaluation", settings)
-        result = _ran(_job(model, bench, run), bench)
+        result = _ran(_job(subject, bench, run), bench)
+        result = given.checked(result, settings, dataset=bench.dataset, model=subject.version)
         metrics = component.read_metrics(result.output_dir)
-        _keep(result.output_dir, run, settings)
-        tracking.log(run.run_id, settings, metrics=metrics)
+        _keep(result.output_dir, metrics, run, settings)
+        tracking.log(run.run_id, settings, metrics=metrics, tags=models.trace_tags(result.trace))
         remove(result.output_dir)
         status = "FINISHED"
     finally:
@@ -106,7 +159,7 @@ def _run(model: ModelVersion, bench: Bench, run: tracking.Run) -> None:
 def _ran(job: Job, bench: Bench) -> JobResult:
     """Run the evaluation; if it fails, the error names its own command and not the program around the checks."""
     try:
-        return bench.runner.run(job, bench.log)
+        return bench.runner.run(job, bench.log, bench.stop)
     except ComponentFailedError as failed:
         own = bench.code.manifest["command"]
         if type(failed) is not ComponentFailedError or failed.command == own:
@@ -114,9 +167,11 @@ def _ran(job: Job, bench: Bench) -> JobResult:
         raise ComponentFailedError(failed.component, own, failed.exit_code, failed.log_tail) from failed
 
 
-def _keep(output_dir: Path, run: tracking.Run, settings: Settings) -> None:
+def _keep(output_dir: Path, metrics: Mapping[str, float], run: tracking.Run, settings: Settings) -> None:
     """Check what was left beside the metrics, and keep it as artifacts of the run."""
-    predictions.read(output_dir)
+    found = predictions.read(output_dir)
+    if found is not None:
+        predictions.check_against(found, metrics)
     checks.read(output_dir)
     names = [name for name in _KEPT if (output_dir / name).is_file()]
     if names:
@@ -127,8 +182,9 @@ def _keep(output_dir: Path, run: tracking.Run, settings: Settings) -> None:
     tracking.log(run.run_id, settings, tags={FILES_TAG: ",".join(names)})
 
 
-def _kept(run: tracking.Run, model: ModelVersion, settings: Settings) -> Measured:
-    plain = Measured(metrics=dict(run.metrics), model_hash=model.model_hash)
+def _kept(run: tracking.Run, subject: Subject, settings: Settings) -> Measured:
+    model_hash = subject.version.model_hash if subject.version else ""
+    plain = Measured(metrics=dict(run.metrics), model_hash=model_hash)
     if not run.tags.get(FILES_TAG):
         return plain
     folder = settings.home / "evaluations" / run.run_id
@@ -139,7 +195,7 @@ def _kept(run: tracking.Run, model: ModelVersion, settings: Settings) -> Measure
     return dataclasses.replace(plain, predictions=predictions.read(found), checks=checks.read(found))
 
 
-def _job(model: ModelVersion, bench: Bench, run: tracking.Run) -> Job:
+def _job(subject: Subject, bench: Bench, run: tracking.Run) -> Job:
     settings, manifest = bench.settings, bench.code.manifest
     command = checks.command(manifest["command"], manifest["options"].get("checks", ()))
     return Job(
@@ -147,7 +203,7 @@ def _job(model: ModelVersion, bench: Bench, run: tracking.Run) -> Job:
         folder=settings.home / "runs" / run.run_id,
         inputs=Inputs(
             data_dir=datasets.fetch(bench.dataset, settings),
-            model_dir=models.download(model, settings),
+            model_dir=subject.files(),
             secrets_dir=settings.secrets_dir,
         ),
         params=manifest["params"],
@@ -157,10 +213,10 @@ def _job(model: ModelVersion, bench: Bench, run: tracking.Run) -> Job:
     )
 
 
-def _tags(model: ModelVersion, bench: Bench) -> dict[str, str]:
+def _tags(subject: Subject, bench: Bench) -> dict[str, str]:
     return {
-        "taxiway.handle": model.handle,
-        "taxiway.model_version": str(model.version),
+        **subject.tags,
+        "taxiway.handle": bench.code.handle,
         "taxiway.evaluation.digest": bench.code.digest,
         "taxiway.dataset": bench.dataset.tag,
         "mlflow.project.entryPoint": "evaluation",

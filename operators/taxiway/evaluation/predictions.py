@@ -13,9 +13,11 @@ from taxiway.errors import OutputFaultsError
 
 NAMES = ("predictions.csv", "predictions.jsonl", "predictions.parquet")
 REQUIRED = ("id", "label", "prediction")
+ACCURACY = "accuracy"
 SCORE, PROBABILITY = "score", "probability_"
 NOTHING = "(none)"
 _SHOWN_FAULTS = 5
+_ROUNDED = 0.0015
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,26 @@ def read(folder: Path) -> Predictions | None:
     except (ValueError, OSError, csv.Error) as exc:
         raise OutputFaultsError((f"{found[0].name} cannot be read: {exc}",), "predictions") from exc
     return from_rows(rows, found[0].name)
+
+
+def check_against(found: Predictions, metrics: Mapping[str, float]) -> None:
+    """Refuse predictions that are not what the metrics were measured on: the two must give one accuracy.
+
+    Raises:
+        OutputFaultsError: If they differ by more than half an item, and by more than a rounded number does.
+    """
+    said = metrics.get(ACCURACY)
+    own = sum(found.correct) / len(found)
+    if said is None or abs(own - said) <= max(0.5 / len(found), _ROUNDED):
+        return
+    pairs = zip(found.labels, found.predictions, strict=True)
+    wrong = next(((label, answer) for label, answer in pairs if label != answer), None)
+    example = f"; {wrong[1]!r} is not {wrong[0]!r}" if wrong else ""
+    fault = (
+        f"metrics.json says {ACCURACY} {said:.4g}, the {len(found):,} predictions give {own:.4g}: leave a row for each "
+        f"item that was measured, whose answer is right where it is the text of its label{example}"
+    )
+    raise OutputFaultsError((fault,), "predictions")
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "predictions") -> Predictions:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from taxiway.evaluation.predictions import Predictions
 
 Answer = Literal["yes", "no", "unknown"]
+Direction = Literal["maximize", "minimize"]
 LEAST_ITEMS = 30
 
 
@@ -17,18 +18,24 @@ class Bars:
 
     Attributes:
         minimum: Lowest value of each metric, as it was measured.
-        compare: Metric that must not fall below the champion's, or None.
-        tolerance: How far below the champion's is still as good, in the metric's own unit.
+        maximum: Highest value of each metric, as it was measured.
+        compare: Metric that must not be worse than the champion's, or None.
+        direction: Which way that metric is better.
+        tolerance: How much worse than the champion's is still as good, in the metric's own unit.
         slices: Columns of the predictions whose every value is a slice of the report.
         slice_minimum: Lowest accuracy by column (each of its values) or by `column=value` (that one alone).
         class_minimum: Lowest accuracy by label; `*` stands for every label that is not named.
         least_items: Items below which nothing is said of a slice, a class or a comparison.
         calibration_at_most: Highest calibration error, or None.
         inconclusive: What an answer that the items cannot give does to the gate.
+        sla_unmeasured: What a promised answer time that the evaluation does not measure does to the gate.
+        checks: The team's own checks that must have passed, as the project names them.
     """
 
     minimum: Mapping[str, float] = field(default_factory=dict)
+    maximum: Mapping[str, float] = field(default_factory=dict)
     compare: str | None = None
+    direction: Direction = "maximize"
     tolerance: float = 0.0
     slices: tuple[str, ...] = ()
     slice_minimum: Mapping[str, float] = field(default_factory=dict)
@@ -36,6 +43,8 @@ class Bars:
     least_items: int = LEAST_ITEMS
     calibration_at_most: float | None = None
     inconclusive: Literal["fail", "pass"] = "fail"
+    sla_unmeasured: Literal["fail", "pass"] = "pass"
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +79,11 @@ class Finding:
     """How one bar came out.
 
     Attributes:
-        kind: minimum, champion, slice, class, calibration, sla or check.
+        kind: minimum, maximum, champion, slice, class, calibration, sla or check.
         name: The metric, slice, class or check.
         answer: Whether the bar is reached; `unknown` where the items are too few to say.
         reason: The answer as a sentence.
-        value: What was measured; for the champion, the difference to it.
+        value: What was measured; for the champion, how much better this version is.
         bar: What it was held against.
         low: Lower end of the value's 95 % interval, or None without one.
         high: Its upper end.

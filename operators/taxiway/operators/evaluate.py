@@ -19,12 +19,13 @@ class EvaluateOperator(ComponentOperator):
         version: Model version (`train.output["version"]`).
         dataset: Dataset version to evaluate on (`snapshot.output`).
         minimum: Lowest value by metric; None is what the project's `[tool.taxiway.evaluation]` says.
-        tolerance: How far below the champion is still good enough; None is what the project says.
+        maximum: Highest value by metric; None is what the project says.
+        tolerance: How much worse than the champion is still good enough; None is what the project says.
     """
 
     template_fields: Collection[str] = (
         *ComponentOperator.template_fields,
-        *("handle", "version", "dataset", "minimum", "tolerance"),
+        *("handle", "version", "dataset", "minimum", "maximum", "tolerance"),
     )
 
     def __init__(
@@ -34,12 +35,13 @@ class EvaluateOperator(ComponentOperator):
         version: int | str,
         dataset: Mapping[str, Any],
         minimum: Mapping[str, float] | None = None,
+        maximum: Mapping[str, float] | None = None,
         tolerance: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.handle, self.version, self.dataset = handle, version, dataset
-        self.minimum, self.tolerance = minimum, tolerance
+        self.minimum, self.maximum, self.tolerance = minimum, maximum, tolerance
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.datasets.versions import DatasetVersion
@@ -52,6 +54,7 @@ class EvaluateOperator(ComponentOperator):
                 DatasetVersion.from_json(self.dataset),
                 self.settings(),
                 minimum=self.minimum,
+                maximum=self.maximum,
                 tolerance=self.tolerance,
                 runner=self.component_runner(),
                 provenance=provenance(context),

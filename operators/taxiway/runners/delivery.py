@@ -12,10 +12,11 @@ from typing import Any
 
 from taxiway.archive import READ_ONLY, Entry
 from taxiway.packaging.image import OUTPUT_DIR, SOURCE_DIR, USER
+from taxiway.runners import witness
 from taxiway.runners.runner import Inputs
 
 ROOT = "/taxiway"
-SECRETS_DIR = f"{ROOT}/secrets"
+SECRETS_DIR, PROOF_DIR = f"{ROOT}/secrets", f"{ROOT}/proof"
 READY_NAME = ".ready"
 SECRET_MODE = 0o400
 SECRETS_BYTES = 4 * 2**20
@@ -83,7 +84,7 @@ def mounts(given: tuple[Folder, ...], *, mounted: bool, has_secrets: bool) -> li
     found = [_volume(target) for target in (SOURCE_DIR, OUTPUT_DIR, "/tmp")]  # noqa: S108 - the container's own
     for folder in given:
         is_mounted = mounted and folder.is_whole
-        found.append(_bind(folder) if is_mounted else _volume(folder.target))
+        found.append(bind(folder.path, folder.target) if is_mounted else _volume(folder.target))
     if has_secrets:
         found.append(
             {**_volume(SECRETS_DIR), "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": _MEMORY}}}
@@ -107,6 +108,11 @@ def secrets(folder: Path) -> Iterator[Entry]:
             name = path.relative_to(folder).as_posix()
             yield Entry(name=name, content=path.read_bytes(), owner=USER, mode=SECRET_MODE)
     yield Entry(name=READY_NAME, content=b"", owner=USER, mode=SECRET_MODE)
+
+
+def witnessed(words: list[str]) -> list[str]:
+    """Return a command whose exit code tells an end of its own from one that was asked for from outside."""
+    return ["python", "-I", "-S", "-c", Path(witness.__file__).read_text(encoding="utf-8"), *words]
 
 
 def awaiting_secrets(words: list[str]) -> list[str]:
@@ -136,9 +142,9 @@ def _is_open(found: os.stat_result, *, is_folder: bool) -> bool:
     return not stat.S_ISLNK(found.st_mode) and found.st_mode & needed == needed
 
 
-def _bind(folder: Folder) -> dict[str, Any]:
-    source = str(folder.path.resolve())
-    return {"Type": "bind", "Source": source, "Target": folder.target, "ReadOnly": True}
+def bind(folder: Path, target: str) -> dict[str, Any]:
+    """Return the mount of a folder of the engine's host, read-only."""
+    return {"Type": "bind", "Source": str(folder.resolve()), "Target": target, "ReadOnly": True}
 
 
 def _volume(target: str) -> dict[str, Any]:

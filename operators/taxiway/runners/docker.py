@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway import archive, component
+from taxiway import archive
 from taxiway.engine import CONFLICT, Container, Engine
 from taxiway.errors import (
     ComponentFailedError,
@@ -28,14 +28,15 @@ from taxiway.errors import (
     TransportError,
 )
 from taxiway.packaging import image as images
-from taxiway.packaging.image import OUTPUT_DIR, SOURCE_DIR, USER, Image
+from taxiway.packaging.image import OUTPUT_DIR, Image
 from taxiway.packaging.package import CodePackage
 from taxiway.project import resources
 from taxiway.project.resources import Resources
-from taxiway.runners import delivery, workplace
+from taxiway.runners import delivery, disk, workplace
 from taxiway.runners.attendance import Attendance
+from taxiway.runners.configuration import configuration
 from taxiway.runners.limits import checked
-from taxiway.runners.runner import Inputs, Job, JobResult, Log
+from taxiway.runners.runner import Job, JobResult, Log
 from taxiway.runners.stop import Stop
 from taxiway.settings import Containers
 from taxiway.tools import digest, fresh_folder, remove
@@ -46,8 +47,6 @@ GRACE_S = 2.0
 ORPHAN_S = 3_600.0
 """Seconds that a container nobody attends to is kept for a retry."""
 LABEL = "taxiway.job"
-SHARED_MEMORY_BYTES = 2**30
-_LOG = {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "3"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,9 @@ class DockerRunner:
         self._engine = engine
         self._images = images
         self._containers = containers
-        self._attendance = Attendance(home / "containers")
+        self._home = home / "containers"
+        self._attendance = Attendance(self._home)
+        self._is_shared: bool | None = None
         self._known: dict[str, Image] = {}
         self._running: dict[str, str] = {}
         self._is_stopped = threading.Event()
@@ -126,6 +127,21 @@ class DockerRunner:
             output_dir=job.output_dir, seconds=time.monotonic() - started, trace=self._trace(job, plan)
         )
 
+    def is_known(self, package: CodePackage, folder: Path) -> bool:
+        """Tell whether a container of an earlier try still runs or has ended well; see `Runner.is_known`."""
+        with self._at_rest_after():
+            found = self._engine.find(_name(package, folder))
+            return found is not None and _is_useful(found)
+
+    def forget(self, package: CodePackage, folder: Path) -> None:
+        """Remove the container of an earlier try unless somebody attends to it; see `Runner.forget`."""
+        name = _name(package, folder)
+        with self._at_rest_after(), self._attendance.if_alone(name) as alone_s:
+            found = self._engine.find(name) if alone_s is not None else None
+            if found is not None:
+                self._engine.end(found.id, GRACE_S)
+            self._attendance.forget(name)
+
     def stop(self, grace_s: float = GRACE_S) -> None:
         """End and remove every container that this runner follows; its `run` calls then end with JobStoppedError."""
         self._is_stopped.set()
@@ -162,7 +178,7 @@ class DockerRunner:
         given = job.inputs
         has_secrets = given.secrets_dir is not None and given.secrets_dir.is_dir()
         return _Plan(
-            name=f"taxiway-{job.name.replace('_.', '.')}-{digest(str(job.folder))[:12]}",
+            name=_name(job.package, job.folder),
             image=image,
             limits=limits,
             config=config,
@@ -188,7 +204,7 @@ class DockerRunner:
         if found is None:
             return None
         is_ours = found.labels.get("taxiway.spec") == plan.spec
-        if is_ours and (found.is_running or (found.status == "exited" and found.exit_code == 0)):
+        if is_ours and _is_useful(found):
             log(f"container {plan.name} of an earlier try {_state(found)}: going on with it")
             return found.id
         log(f"container {plan.name} of an earlier try {_state(found)}: starting anew")
@@ -215,16 +231,14 @@ class DockerRunner:
 
     def _create(self, plan: _Plan, job: Job) -> tuple[str, bool]:
         """Create the container, its inputs mounted where they may be; return its id, and whether they are."""
-        labels = {
-            LABEL: "true",
+        labels = self._own_labels() | {
             "taxiway.handle": job.package.handle,
             "taxiway.kind": job.package.kind,
             "taxiway.digest": job.package.digest,
             "taxiway.image": plan.image.name,
             "taxiway.spec": plan.spec,
-            "taxiway.owner": self._attendance.owner(),
         }
-        for mounted in self._ways():
+        for mounted in self._ways(plan.image):
             mounts = delivery.mounts(plan.folders, mounted=mounted, has_secrets=plan.secrets_dir is not None)
             host = {**plan.config["HostConfig"], "Mounts": mounts}
             try:
@@ -237,11 +251,19 @@ class DockerRunner:
                     raise
         raise ToolFailedError("docker create", 1, "the engine sees none of this host's folders")
 
-    def _ways(self) -> tuple[bool, ...]:
+    def _ways(self, image: Image) -> tuple[bool, ...]:
         """Return the ways of inputs to try: mounted, copied."""
-        if self._containers.inputs == "auto":
-            return (True, False) if self._engine.url.startswith("unix:") else (False,)
-        return (self._containers.inputs == "mount",)
+        wanted = self._containers.inputs
+        if wanted == "copy" or (wanted == "auto" and not self._engine.url.startswith("unix:")):
+            return (False,)
+        if self._is_shared is None:
+            self._is_shared = disk.is_shared(self._engine, self._home, image.id, self._own_labels())
+        if not self._is_shared:
+            return (False,) if wanted == "auto" else ()
+        return (True, False) if wanted == "auto" else (True,)
+
+    def _own_labels(self) -> dict[str, str]:
+        return {LABEL: "true", "taxiway.owner": self._attendance.owner()}
 
     @contextmanager
     def _ending(self, container: str, job: Job, asked: Stop) -> Iterator[None]:
@@ -313,63 +335,10 @@ class DockerRunner:
         )
 
 
-def configuration(job: Job, image: Image, limits: Resources, containers: Containers) -> dict[str, Any]:
-    """Return the body of the engine's API for a job's container, without labels and mounts.
-
-    No process in it is root or can become so, has a capability, or writes to the image. No secret is in it.
-    """
-    has_secrets = job.inputs.secrets_dir is not None and job.inputs.secrets_dir.is_dir()
-    return {
-        # By its id: between the check and the start nobody can put another one under the name.
-        "Image": image.id,
-        "Entrypoint": delivery.awaiting_secrets(job.words) if has_secrets else job.words,
-        "Cmd": [],
-        "Env": delivery.environment(_variables(job, containers)),
-        "User": f"{USER}:{USER}",
-        "WorkingDir": SOURCE_DIR,
-        "StopSignal": "SIGTERM",
-        "HostConfig": {
-            "NanoCpus": round((limits.cpus or 0) * 1e9),
-            "Memory": (limits.memory_mb or 0) * 2**20,
-            "MemorySwap": (limits.memory_mb or 0) * 2**20,
-            "PidsLimit": limits.pids,
-            "DeviceRequests": _devices(limits.gpus),
-            "ShmSize": SHARED_MEMORY_BYTES,
-            "Init": True,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
-            # A team's own image may write where it likes; it is thrown away with the container.
-            "ReadonlyRootfs": "dockerfile" not in job.package.manifest,
-            "NetworkMode": containers.network,
-            "LogConfig": _LOG,
-        },
-    }
-
-
-def _variables(job: Job, containers: Containers) -> dict[str, str]:
-    seen: Inputs = delivery.seen(job.inputs)
-    tracking = job.tracking
-    if tracking:
-        uri = containers.tracking_uri or tracking.uri
-        tracking = component.Tracking(uri=uri, run_id=tracking.run_id, experiment_id=tracking.experiment_id)
-    contract = component.environment(
-        job.package.handle,
-        data_dir=seen.data_dir,
-        output_dir=Path(OUTPUT_DIR),
-        model_dir=seen.model_dir,
-        source_models_dir=seen.source_models_dir,
-        params=job.params,
-        secrets_dir=seen.secrets_dir,
-        # Without a network there is no server to log to.
-        tracking=None if containers.network == "none" else tracking,
-        seed=job.seed,
-        threads=job.package.manifest["threads"],
-    )
-    return contract | {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - the container's own
-
-
-def _devices(gpus: int) -> list[dict[str, Any]]:
-    return [{"Count": gpus, "Capabilities": [["gpu"]]}] if gpus else []
+def _name(package: CodePackage, folder: Path) -> str:
+    """Return the name of the container of a job: whose code it runs, and the hash of its working folder."""
+    handle = f"{package.handle}.{package.kind}".replace("_.", ".")
+    return f"taxiway-{handle}-{digest(str(folder))[:12]}"
 
 
 def _explain(error: BaseException, job: Job, url: str) -> None:
@@ -383,6 +352,10 @@ def _explain(error: BaseException, job: Job, url: str) -> None:
 def _exit_code(code: int) -> int:
     """Return an exit code as processes have it, negative for a signal: a container's is 128 and the signal."""
     return 128 - code if 128 < code <= 128 + 64 else code
+
+
+def _is_useful(found: Container) -> bool:
+    return found.is_running or (found.status == "exited" and found.exit_code == 0)
 
 
 def _state(found: Container) -> str:

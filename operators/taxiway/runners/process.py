@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
 from taxiway.packaging.package import CodePackage, Materialised
@@ -32,6 +33,13 @@ class ProcessRunner:
     def prepare(self, package: CodePackage) -> None:
         """Make source and environment of a package ready; see `Runner.prepare`."""
         self._materialise(package)
+
+    def is_known(self, _package: CodePackage, _folder: Path) -> bool:
+        """A process ends with its caller: nothing is left to go on with."""
+        return False
+
+    def forget(self, _package: CodePackage, _folder: Path) -> None:
+        """A process ends with its caller: nothing is left to end."""
 
     def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job; see `Runner.run`."""
@@ -62,7 +70,7 @@ class ProcessRunner:
             raise JobStoppedError(job.name)
         if process.returncode != 0:
             raise ComponentFailedError(job.name, job.command, process.returncode, tail)
-        seen = workplace.trace(job, began, ended, process.pid)
+        seen = workplace.trace(job, began, ended, process.pid, ready.python)
         return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
 
 

@@ -106,6 +106,27 @@ class Runner(Protocol):
         """Make what a package needs ready where its jobs run, once for many of them; idempotent."""
         ...
 
+    def is_known(self, package: CodePackage, folder: Path) -> bool:
+        """Tell whether `run` would go on with what an earlier try of a job left, and not begin it anew.
+
+        Args:
+            package: What the job runs.
+            folder: Its working folder.
+        """
+        ...
+
+    def forget(self, package: CodePackage, folder: Path) -> None:
+        """End what an earlier try of a job left running, unless somebody waits for it; nobody will try it again.
+
+        Args:
+            package: What the job runs.
+            folder: Its working folder.
+
+        Raises:
+            TransportError: If the engine does not answer.
+        """
+        ...
+
     def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job and wait for it; each line that it prints goes to `log` at once.
 

@@ -12,16 +12,23 @@ class Stop:
         self._lock = threading.Lock()
         self._ends: list[Callable[[], None]] = []
         self._is_requested = False
+        self._reason = ""
 
     @property
     def is_requested(self) -> bool:
         """Whether somebody asked."""
         return self._is_requested
 
-    def request(self) -> None:
+    @property
+    def reason(self) -> str:
+        """Why the first who asked did so; "" while nobody has."""
+        return self._reason
+
+    def request(self, reason: str = "") -> None:
         """Ask for the end; every listener is called in this thread before this returns."""
         with self._lock:
-            self._is_requested = True
+            if not self._is_requested:
+                self._is_requested, self._reason = True, reason
             ends, self._ends = self._ends, []
             for end in ends:
                 end()

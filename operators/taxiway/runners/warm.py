@@ -18,7 +18,7 @@ from typing import Self
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
 from taxiway.packaging.package import CodePackage, Materialised
-from taxiway.runners import watch, workplace, zygote
+from taxiway.runners import limits, watch, workplace, zygote
 from taxiway.runners.process import ProcessRunner
 from taxiway.runners.runner import Job, JobResult, Log
 from taxiway.runners.stop import Stop
@@ -85,6 +85,7 @@ class WarmRunner:
         self._log = log
         self._seed = seed
         self._lock = threading.Lock()
+        self._ready: dict[str, Materialised] = {}
         self._warm: dict[tuple[str, int | None], _Warm | None] = {}
 
     def __enter__(self) -> Self:
@@ -104,11 +105,18 @@ class WarmRunner:
     def prepare(self, package: CodePackage) -> None:
         """Make source and environment of a package ready, and its imports loaded; see `Runner.prepare`."""
         first = Job(package=package, folder=self._folder / "first", seed=self._seed)
-        self._interpreter(first, self._materialise(package))
+        self._interpreter(first, self._made_ready(package))
+
+    def is_known(self, _package: CodePackage, _folder: Path) -> bool:
+        """A process ends with its caller: nothing is left to go on with."""
+        return False
+
+    def forget(self, _package: CodePackage, _folder: Path) -> None:
+        """A process ends with its caller: nothing is left to end."""
 
     def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job; see `Runner.run`."""
-        ready = self._materialise(job.package)
+        ready = self._made_ready(job.package)
         warm = self._interpreter(job, ready)
         if warm is None:
             return self._cold.run(job, log, stop)
@@ -122,8 +130,15 @@ class WarmRunner:
             raise JobStoppedError(job.name)
         if code != 0:
             raise ComponentFailedError(job.name, job.command, code, tail)
-        seen = workplace.trace(job, began, ended, guard)
+        seen = workplace.trace(job, began, ended, guard, ready.python)
         return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
+
+    def _made_ready(self, package: CodePackage) -> Materialised:
+        """Make a package ready once: what changed since is seen by each job's own trace."""
+        with self._lock:
+            if package.digest not in self._ready:
+                self._ready[package.digest] = self._materialise(package)
+            return self._ready[package.digest]
 
     def _interpreter(self, job: Job, ready: Materialised) -> _Warm | None:
         key = (job.package.digest, job.seed)
@@ -141,10 +156,11 @@ class WarmRunner:
             return known
 
     def _start(self, job: Job, ready: Materialised) -> _Warm | None:
+        limits.announce(job, self._log)
         words = workplace.arguments(job, ready.python)
         if not _is_script(words, ready.python):
             self._log(
-                f"{job.name}: `{job.command}` is no script of Python; each trial is a process of its own"
+                f"{job.name}: `{job.command}` is no script of Python; each run of it is a process of its own"
             )
             return None
         warm = _launch(job, ready, words[1:], self._folder / f"warm-{os.getpid()}-{time.monotonic_ns()}")

@@ -7,17 +7,19 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from taxiway import component
+from taxiway.packaging import environment as environments
 from taxiway.runners import watch
 from taxiway.runners.runner import Job, Log
 from taxiway.settings import child_environment
 from taxiway.tools import remove
 from taxiway.trace import Trace
 
-TAIL_LINES = 40
+TAIL_LINES, MOST_CHANGED = 40, 5
 SOURCE = "source"
 
 
@@ -74,7 +76,7 @@ def follow(lines: Iterable[str], job: Job, log: Log) -> str:
     return "\n".join(tail)
 
 
-def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int) -> Trace:
+def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, python: Path) -> Trace:
     """Return what was seen of a job that has ended.
 
     Args:
@@ -82,6 +84,7 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int) -> Trac
         began: Its source as it was started.
         ended: Its source after the end.
         guardian: Process id of what started the component.
+        python: Interpreter of the package's environment.
     """
     given, home = job.inputs, child_environment().get("HOME")
     inputs = {
@@ -90,7 +93,7 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int) -> Trac
         "source models": given.source_models_dir,
         "secrets": given.secrets_dir,
     }
-    return watch.trace(
+    seen = watch.trace(
         job.folder,
         inputs,
         started=began,
@@ -98,3 +101,11 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int) -> Trac
         guardian=guardian,
         home=Path(home) if home else None,
     )
+    return replace(seen, altered=tuple(_alterations(python)))
+
+
+def _alterations(python: Path) -> Iterator[str]:
+    found = environments.changes(python)
+    if found:
+        more = f" and {len(found) - MOST_CHANGED} more" if len(found) > MOST_CHANGED else ""
+        yield f"its environment is not what was installed: {', '.join(found[:MOST_CHANGED])}{more}"

@@ -173,7 +173,10 @@ def _guard(link_fd: int, output: int, *_locks: int) -> dict[str, object] | None:
 
 
 def _wait(child: int, link: socket.socket, woken: int) -> int:
-    """Return the job's exit code, negative for a signal; when this returns nothing of it runs."""
+    """Return the job's exit code, negative for a signal; when this returns nothing of it runs.
+
+    One that was asked to end did not come to its end, whatever code it leaves: it may write half a model, and exit 0.
+    """
     code, term_s = None, None
     while code is None:
         listened: list[int | socket.socket] = [woken] if term_s else [woken, link]
@@ -187,7 +190,7 @@ def _wait(child: int, link: socket.socket, woken: int) -> int:
         elif code is None and term_s and time.monotonic() - term_s > GRACE_S:
             _signal(child, signal.SIGKILL)
     _signal(child, signal.SIGKILL)
-    return code
+    return -signal.SIGTERM if term_s else code
 
 
 def _ended(child: int) -> int | None:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from taxiway import training
 from taxiway.provenance import Provenance
 from taxiway.registry.models import Recipe
-from taxiway.runners import Runner, kept_warm, on_this_host
+from taxiway.runners import DockerRunner, Runner, kept_warm, on_this_host
 from taxiway.settings import Settings
 from taxiway.tuning.goal import Goal
 from taxiway.tuning.plan import StudyPlan
 
 Log = Callable[[str], None]
+_NO_PRUNING = (
+    "note: no trial is ended early, for in a container without a network it cannot log to MLflow while it runs; "
+    'set TAXIWAY_CONTAINER_NETWORK, or pruner = "none"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,8 @@ def make_ready(
 ) -> Bench:
     """Return the bench of a worker, its code and data on this host."""
     base = plan.recipe(settings)
+    if plan.pruner != "none" and isinstance(runner, DockerRunner) and settings.containers.network == "none":
+        log(_NO_PRUNING)
     return Bench(
         plan=plan,
         goal=goal,

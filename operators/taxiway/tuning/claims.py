@@ -71,7 +71,23 @@ class Worker:
             return False
         if owner["place"] == self._place:
             return not _is_held(self._lock_of(owner["name"]))
-        return time.time() - float(self._study.user_attrs.get(SIGN + owner["name"], 0)) > LEASE_S
+        return time.time() - self._sign(owner) > LEASE_S
+
+    def is_silent(self, trial: "FrozenTrial", signs: dict[str, float]) -> bool:
+        """Tell whether the worker of an open trial is on another host, and has shown no new sign of life.
+
+        Args:
+            trial: The trial.
+            signs: The sign that each worker showed first; a new one is noted in it.
+        """
+        owner: dict[str, Any] | None = trial.user_attrs.get(WORKER)
+        if owner is None or owner["place"] == self._place:
+            return False
+        sign = self._sign(owner)
+        return signs.setdefault(owner["name"], sign) == sign
+
+    def _sign(self, owner: dict[str, Any]) -> float:
+        return float(self._study.user_attrs.get(SIGN + owner["name"], 0))
 
     def _lock_of(self, name: str) -> Path:
         return self._folder / f"{name}.worker"

@@ -16,6 +16,7 @@ from taxiway.settings import Settings
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
+BADLY = "it does worse than the others did"
 LOOK_S = 2.0
 FEWEST_STEPS = 2
 
@@ -29,7 +30,7 @@ def watching(trial: "Trial", run_id: str, metric: str, settings: Settings, stop:
         run_id: Its MLflow run.
         metric: The objective; a trial that logs it once has no curve and is never ended.
         settings: Which MLflow.
-        stop: What ends the trial's job.
+        stop: What ends the trial's job; its reason is then `BADLY`.
     """
     ended = threading.Event()
     watch = _Watch(trial, run_id, metric, settings, stop)
@@ -52,7 +53,7 @@ class _Watch:
         while not ended.wait(LOOK_S):
             with contextlib.suppress(TransportError):
                 if self._is_bad():
-                    self._stop.request()
+                    self._stop.request(BADLY)
                     return
 
     def _is_bad(self) -> bool:

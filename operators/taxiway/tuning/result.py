@@ -25,8 +25,9 @@ class TuneResult:
         stopped_by: `trials`, `patience`, `timeout`, or "" where workers ended before the search did.
         better: Whether its parameters are better than those of `rival`: yes, no or inconclusive; None if it was not
             asked.
+        verdict: Why, as a sentence.
         rival: The live version, or the defaults.
-        difference: Mean improvement of the first objective over the rival; above 0 is better.
+        difference: Mean improvement over the rival, on items that the search did not see; above 0 is better.
         low: Lower end of its 95 % interval.
         high: Upper end.
         run_id: MLflow run that the trials are nested in, or None.
@@ -44,6 +45,7 @@ class TuneResult:
     front: Sequence[Mapping[str, Any]] = ()
     stopped_by: str = ""
     better: Better | None = None
+    verdict: str = ""
     rival: str = ""
     difference: float | None = None
     low: float | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from taxiway.provenance import Provenance
 from taxiway.registry import tracking
-from taxiway.runners import Runner
+from taxiway.runners import Runner, Stop
 from taxiway.settings import Settings
 from taxiway.tools import exclusive
 from taxiway.tuning import choice, keeping, study, trial
@@ -61,6 +61,7 @@ def work(
         found = study.open_study(plan, settings, worker=worker)
         me = stack.enter_context(Worker(found, settings.home / "studies").working())
         search = Search(bench, found, me)
+        search.forget_failed()
         search.sweep()
         while not search.is_done():
             _run_threads(search, max(1, parallel))
@@ -95,6 +96,7 @@ class Search:
         self._asking = bench.settings.home / "studies" / f"{bench.plan.study}.asking"
         self._ending = threading.Event()
         self._telling = threading.Lock()
+        self._stops: dict[int, Stop] = {}
         self.failures: list[trial.Failure] = []
         self.finished_here = 0
 
@@ -119,11 +121,27 @@ class Search:
             self._ending.set()
             raise
 
-    def sweep(self) -> bool:
+    def stop(self) -> None:
+        """Begin no more trials, and end those that run; they are told as failed, for nobody judged them."""
+        self._ending.set()
+        for each in tuple(self._stops.values()):
+            each.request()
+
+    def forget_failed(self) -> None:
+        """End what failed trials left running, as where the engine went away under them."""
+        for each in self.trials():
+            if each.state.name == "FAIL":
+                self._forget(each)
+
+    def sweep(self, signs: dict[str, float] | None = None) -> bool:
         """Close the trials that a killed worker left open, and let each be tried again.
 
+        Args:
+            signs: The last sign of life of each worker of another host when the caller began to look.
+
         Returns:
-            Whether some are left that nobody has claimed: they were asked for a moment ago, or by one who died then.
+            Whether some are left of which nobody can say yet: they were asked for a moment ago, or by one who died
+            then, or their worker has shown no sign of life since the caller began.
         """
         is_unclear = False
         for each in self.trials():
@@ -133,11 +151,13 @@ class Search:
                 self._close(each)
             else:
                 is_unclear |= WORKER not in each.user_attrs
+                is_unclear |= signs is not None and self._worker.is_silent(each, signs)
         return is_unclear
 
     def settle(self) -> None:
         """Sweep until every open trial is somebody's who lives."""
-        while self.sweep():
+        signs: dict[str, float] = {}
+        while self.sweep(signs):
             time.sleep(UNCLAIMED_S / 20)
 
     def _ask(self) -> "Trial | None":
@@ -167,15 +187,19 @@ class Search:
 
     def _run(self, asked: "Trial") -> None:
         """Run a trial and tell how it ended, whatever happens."""
-        is_told = False
+        is_told, stop = False, Stop()
+        self._stops[asked.number] = stop
         try:
-            end = trial.run(self._bench, asked)
+            if self._ending.is_set():
+                stop.request()
+            end = trial.run(self._bench, asked, stop)
             if end.failure is None:
                 self._tell(asked.number, "COMPLETE" if end.values else "PRUNED", end.values)
             else:
                 self._fail(asked, end.failure)
             is_told = True
         finally:
+            del self._stops[asked.number]
             if not is_told:
                 self._tell(asked.number, "FAIL")
         keeping.tidy(self._bench, self.trials())
@@ -201,6 +225,7 @@ class Search:
 
     def _close(self, left: "FrozenTrial") -> None:
         """Tell a trial whose worker is gone as failed; of several that do so, one lets it be tried again."""
+        self._forget(left)
         if not self._tell(left.number, "FAIL"):
             return
         self._bench.log(f"trial {left.number} was left open by a worker that is gone; it is tried again")
@@ -208,8 +233,16 @@ class Search:
         attempt = int(left.user_attrs.get(study.ATTEMPT, 1))
         if left.params and attempt <= self._bench.plan.limits.retries and not self.is_done():
             self._retry(left.number, left.params, attempt)
-        if study.RUN in left.user_attrs:
-            tracking.finish(left.user_attrs[study.RUN], "KILLED", self._bench.settings)
+        own, settings = trial.own_tags(self._bench.plan.study, left.number), self._bench.settings
+        for run in tracking.find_runs(self._bench.plan.experiment_id, own, settings):
+            if run.status == "RUNNING":
+                tracking.finish(run.run_id, "KILLED", settings)
+
+    def _forget(self, ended: "FrozenTrial") -> None:
+        """End what a trial may have left running: a container outlives its worker, and a new try is another job."""
+        if study.RUN in ended.user_attrs:
+            folder = self._bench.settings.home / "runs" / ended.user_attrs[study.RUN]
+            self._bench.runner.forget(self._bench.base.training, folder)
 
     def _retry(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
         self._study.enqueue_trial(
@@ -238,5 +271,10 @@ def _run_threads(search: Search, count: int) -> None:
     with ThreadPoolExecutor(count) as pool:
         # Each thread holds the locks that this one does, and hands them down to what it starts.
         running = [pool.submit(contextvars.copy_context().run, search.work) for _ in range(count)]
-        for each in running:
-            each.result()
+        try:
+            for each in running:
+                each.result()
+        except BaseException:
+            # A task whose time is over, or a cell that is interrupted: the threads would work on to the last trial.
+            search.stop()
+            raise

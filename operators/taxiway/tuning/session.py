@@ -199,8 +199,13 @@ def _close(bench: Bench, parallel: int, repeats: int) -> TuneResult:
     numbers = {f"best_{name}": value for name, value in result.values.items()}
     tags = {"taxiway.best_run_id": trials[taken.number].user_attrs[study.RUN], "taxiway.reason": taken.reason}
     if result.better:
-        numbers |= {"difference": result.difference or 0, "low": result.low or 0, "high": result.high or 0}
-        tags |= {"taxiway.better": result.better, "taxiway.rival": result.rival}
+        ends = {"difference": result.difference, "low": result.low, "high": result.high}
+        numbers |= {name: value for name, value in ends.items() if value is not None}
+        tags |= {
+            "taxiway.better": result.better,
+            "taxiway.verdict": result.verdict,
+            "taxiway.rival": result.rival,
+        }
     tracking.log(plan.run_id or "", settings, metrics=numbers, tags=tags)
     return result
 
@@ -250,10 +255,11 @@ def _judged(result: TuneResult, bench: Bench, parallel: int, repeats: int) -> Tu
     except comparison.FAILURES as exc:
         bench.log(f"the parameters could not be compared with {rival.name}: {exc}")
         return result
-    bench.log(_sentence(found, bench.goal, rival.name))
+    bench.log(_sentence(found, rival.name))
     return dataclasses.replace(
         result,
         better=found.better,
+        verdict=found.reason,
         rival=rival.name,
         difference=found.difference,
         low=found.low,
@@ -261,11 +267,11 @@ def _judged(result: TuneResult, bench: Bench, parallel: int, repeats: int) -> Tu
     )
 
 
-def _sentence(found: Verdict, goal: Goal, rival: str) -> str:
-    return (
-        f"better than {rival}: {found.better}; {goal.objectives[0].metric} improves by {found.difference:.4g}, "
-        f"95 % interval {found.low:.4g} to {found.high:.4g}, over {found.repeats} seeds"
-    )
+def _sentence(found: Verdict, rival: str) -> str:
+    ends = ""
+    if found.difference is not None:
+        ends = f"; difference {found.difference:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}"
+    return f"better than {rival}: {found.better}; {found.reason}{ends}"
 
 
 def _check_repeats(repeats: int) -> None:

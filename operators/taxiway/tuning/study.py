@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RUN, ATTEMPT, RETRY_OF = "mlflow_run_id", "taxiway_attempt", "taxiway_retry_of"
 GIVEN_UP, SURPLUS = "taxiway_given_up", "taxiway_surplus"
 STARTUP_TRIALS = 5
+_TABLES_LOCK = 0x7461786977617902
 
 
 def open_study(plan: StudyPlan, settings: Settings, *, worker: int = 0) -> "optuna.Study":
@@ -111,10 +112,29 @@ def _storage(name: str, settings: Settings) -> "optuna.storages.BaseStorage":
 
     place = settings.study_storage or str(settings.home / "studies")
     if "://" in place:
+        _make_tables(place)
         return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
     path = Path(place).expanduser() / f"{name}.journal"
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _KernelLock(path))))
+
+
+def _make_tables(place: str) -> None:
+    """Let one worker at a time make Optuna's tables in a PostgreSQL: two that begin at once would both try."""
+    import sqlalchemy as sa
+    from optuna.storages import RDBStorage
+
+    engine = sa.create_engine(place)
+    try:
+        with engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_lock(_TABLES_LOCK)))
+                made = RDBStorage(place)
+                made.remove_session()
+                made.engine.dispose()
+    finally:
+        # The lock goes with its connection.
+        engine.dispose()
 
 
 class _KernelLock:

@@ -1,20 +1,25 @@
-"""Whether one set of parameters is better than another, with an interval. Pure statistics over paired measurements.
+"""Whether new parameters are better than what is there, with an interval. Pure; randomness is an argument.
 
-Both are trained once with each of a few seeds that the search did not use, so that the luck of the best trial, chosen
-because it was best, is not counted as its merit. The interval is of the mean difference over seeds, on one split of
-one dataset: it says nothing about other data.
+The parameters were chosen because they did best on the items that the search looked at, so those items prove nothing:
+what is judged here was measured on others. Both what the seed and what the items leave to chance is in the interval.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from taxiway.errors import InvalidSpecError
+from taxiway.evaluation import intervals
+from taxiway.evaluation.intervals import Interval
+from taxiway.evaluation.predictions import ACCURACY
 
 FEWEST, MOST = 3, 30
 CONFIDENCE = 0.95
+# Below this an interval's width is what floating point leaves, and nothing that was measured.
+_NOTHING = 1e-9
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
 _T = (
     *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
@@ -27,41 +32,70 @@ Better = Literal["yes", "no", "inconclusive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether parameters are better than others.
+    """Whether parameters are better than what is there.
 
     Attributes:
         better: `yes` if the whole interval is above 0, `no` if it is below or the two are the same, else
             `inconclusive`.
-        difference: Mean of the paired differences; above 0 is an improvement, whatever the direction of the metric.
+        reason: Why, as a sentence.
+        difference: Mean difference over items and seeds; above 0 is an improvement, whatever the direction of the
+            metric. None where nothing could be measured.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        repeats: Pairs that were measured.
     """
 
     better: Better
-    difference: float
-    low: float
-    high: float
-    repeats: int
+    reason: str
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
-def judge(differences: Sequence[float]) -> Verdict:
+def judge(differences: "np.ndarray", metric: str, least_items: int, random: np.random.Generator) -> Verdict:
     """Return the verdict on paired differences, each above 0 where the new parameters did better.
 
     Args:
-        differences: One for each seed, `FEWEST` to `MOST` of them.
+        differences: A row for each seed, `FEWEST` to `MOST` of them, a column for each held-out item.
+        metric: What was measured; differences of `accuracy` are -1, 0 or 1.
+        least_items: Items below which nothing is said.
+        random: Draws the resamples of a metric that is no share.
 
     Raises:
-        InvalidSpecError: If there are fewer or more.
+        InvalidSpecError: If there are fewer or more seeds.
 
-    Source: Student's paired t interval, as in Snedecor and Cochran, Statistical Methods, chapter 6.
+    Source: the intervals over items and over seeds are put together by their squared distances from the mean, as in
+    Zou and Donner (2008), Statistics in Medicine 27, pp. 1693-1702. What seeds and items share is counted in both, so
+    the interval is rather too wide.
     """
-    count = len(differences)
-    if not FEWEST <= count <= MOST:
-        raise InvalidSpecError((f"a verdict takes {FEWEST} to {MOST} pairs, got {count}",), "verdict")
-    mean = statistics.fmean(differences)
-    half = _T[count - 2] * statistics.stdev(differences) / math.sqrt(count)
-    low, high = mean - half, mean + half
-    is_same = not any(differences)
-    better: Better = "yes" if low > 0 else "no" if high < 0 or is_same else "inconclusive"
-    return Verdict(better=better, difference=mean, low=low, high=high, repeats=count)
+    seeds, items = differences.shape
+    if not FEWEST <= seeds <= MOST:
+        raise InvalidSpecError((f"a verdict takes {FEWEST} to {MOST} seeds, got {seeds}",), "verdict")
+    if items < least_items:
+        return Verdict(better="inconclusive", reason=f"{items} items are too few, {least_items} are needed")
+    mean, of_items = _over_items(differences.mean(axis=0), metric, random)
+    by_seed = [float(each) for each in differences.mean(axis=1)]
+    half = _T[seeds - 2] * statistics.stdev(by_seed) / math.sqrt(seeds)
+    low = mean - math.hypot(mean - of_items.low, half)
+    high = mean + math.hypot(of_items.high - mean, half)
+    better, why = _answer(low, high)
+    reason = f"{metric} {why} over {items:,} items that the search did not see, and {seeds} seeds"
+    return Verdict(better=better, reason=reason, difference=mean, low=low, high=high)
+
+
+def _over_items(
+    differences: "np.ndarray", metric: str, random: np.random.Generator
+) -> tuple[float, Interval]:
+    mean = float(differences.mean())
+    if metric != ACCURACY:
+        return mean, intervals.paired_mean(differences.tolist(), random)
+    won, lost = float(differences[differences > 0].sum()), float(-differences[differences < 0].sum())
+    found = intervals.paired_shares(won, lost, len(differences))
+    return mean, Interval(low=min(mean, found.low), high=max(mean, found.high))
+
+
+def _answer(low: float, high: float) -> tuple[Better, str]:
+    if high - low <= _NOTHING:
+        return "inconclusive", "differs by the same for every item and seed, which is no sample,"
+    if low > 0:
+        return "yes", "is better"
+    return ("no", "is worse") if high < 0 else ("inconclusive", "may be better or worse")

@@ -1,0 +1,120 @@
+"""A search that is ended from outside ends at once, and says nothing of what it did not see to its end."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from taxiway.datasets import DatasetVersion
+from taxiway.errors import JobStoppedError
+from taxiway.packaging import CodePackage
+from taxiway.registry import tracking
+from taxiway.runners import Job, JobResult, Runner, Stop, on_this_host
+from taxiway.settings import Settings
+from taxiway.tuning import close_study, open_study, study, tune, work
+from taxiway.tuning.claims import SIGN, WORKER
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
+
+
+def quiet(_line: str) -> None:
+    return None
+
+
+class Ended:
+    """A runner that somebody ends after some jobs, as a killed task ends a runner of containers."""
+
+    def __init__(self, runner: Runner, jobs: int) -> None:
+        self._runner, self._jobs = runner, jobs
+
+    def prepare(self, package: CodePackage) -> None:
+        self._runner.prepare(package)
+
+    def is_known(self, package: CodePackage, folder: Path) -> bool:
+        return self._runner.is_known(package, folder)
+
+    def forget(self, package: CodePackage, folder: Path) -> None:
+        self._runner.forget(package, folder)
+
+    def run(self, job: Job, log: Callable[[str], None], stop: Stop | None = None) -> JobResult:
+        self._jobs -= 1
+        if self._jobs < 0:
+            raise JobStoppedError(job.name)
+        return self._runner.run(job, log, stop)
+
+
+class OverError(Exception):
+    """The time is over."""
+
+
+@contextmanager
+def over_after(seconds: float) -> Iterator[None]:
+    """Raise in the main thread after some seconds, as Airflow's execution_timeout does."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise OverError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_killed_task_counts_no_trial_as_pruned_and_its_retry_reaches_the_number(
+    handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    ended = Ended(on_this_host(live), 2)
+    with pytest.raises(JobStoppedError):
+        tune(handle, dataset, live, trials=5, parallel=2, repeats=0, runner=ended, log=quiet)
+    plan = open_study(handle, dataset, live, trials=5, log=quiet)
+    states = [each.state.name for each in study.open_study(plan, live).get_trials()]
+    assert states.count("COMPLETE") == 2
+    assert set(states) == {"COMPLETE", "FAIL"}
+    assert len(states) <= 4
+    found = tune(handle, dataset, live, trials=5, repeats=0, runner=on_this_host(live), log=quiet)
+    assert (found.trials, found.pruned, found.stopped_by) == (5, 0, "trials")
+
+
+@pytest.mark.parametrize("runner", ["warm", "process"])
+def test_search_whose_task_runs_out_of_time_ends_its_trials_and_begins_none(
+    handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path, runner: str
+) -> None:
+    """They would wait for ever."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    where = None if runner == "warm" else on_this_host(live)
+    asked: dict[str, Any] = {"trials": 6, "params": {"hold": str(hold)}, "log": quiet}
+    began = time.monotonic()
+    with pytest.raises(OverError), over_after(6):
+        tune(handle, dataset, live, parallel=2, repeats=0, runner=where, **asked)
+    assert time.monotonic() - began < 60
+    plan = open_study(handle, dataset, live, **asked)
+    assert {each.state.name for each in study.open_study(plan, live).get_trials()} <= {"FAIL"}
+    experiment = tracking.ensure_experiment(handle, live)
+    runs = tracking.find_runs(experiment, {"taxiway.kind": "trial"}, live)
+    assert len(runs) <= 2
+    assert {run.status for run in runs} <= {"KILLED"}
+
+
+def test_trial_of_a_worker_that_died_on_another_host_is_waited_for_and_tried_again(
+    handle: str, dataset: DatasetVersion, live: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taxiway.tuning.claims.LEASE_S", 4.0)
+    plan = open_study(handle, dataset, live, trials=2, log=quiet)
+    assert plan.goal is not None
+    theirs = study.open_study(plan, live)
+    left = theirs.ask(study.distributions(plan.goal))
+    left.set_user_attr(WORKER, {"name": "gone", "place": "elsewhere:/home"})
+    theirs.set_user_attr(f"{SIGN}gone", time.time())
+    work(plan, live, log=quiet)
+    states = [each.state.name for each in theirs.get_trials()]
+    assert (states[0], states.count("COMPLETE")) == ("FAIL", 2)
+    assert close_study(plan, live, repeats=0, log=quiet).stopped_by == "trials"
