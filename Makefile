@@ -13,10 +13,10 @@ SOURCES := operators plugins serving benchmarks dags tests examples
 EXAMPLE_GROUPS := transform training inference
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install check format quick test benchmarks trial clean-trial constraints clean
+.PHONY: help install check format quick test benchmarks trial clean-trial trial-docker clean-trial-docker constraints clean
 
 help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 install: $(READY) ## Make .venv from the constraints file, when it is missing or out of date
 
@@ -73,12 +73,18 @@ clean-trial: ## Forget what earlier trials left
 	@test ! -x $(BIN)/python || $(BIN)/python -m taxiway.trial --clean
 	rm -rf .trial
 
+trial-docker: $(READY) ## The same in containers, by docker-compose.yml; EXIT=1 stops by itself, CELERY=1 with workers
+	@$(BIN)/python -m taxiway.trial --docker $(if $(EXIT),--exit) $(if $(CELERY),--celery)
+
+clean-trial-docker: ## Forget what trials in containers left, images too; KEEP_IMAGES=1 keeps those
+	@test ! -x $(BIN)/python || $(BIN)/python -m taxiway.trial --docker --clean $(if $(KEEP_IMAGES),--keep-images)
+
 constraints: $(READY) ## Resolve constraints.txt anew: the platform, its checks, and the example's components
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --no-emit-index-url --no-annotate --no-header --no-emit-package taxiway-serving \
 	  --extra dev pyproject.toml serving/pyproject.toml \
 	  $(EXAMPLE_GROUPS:%=--group examples/visual_recognition/pyproject.toml:%) --output-file constraints.txt
 
-clean: clean-trial ## Forget the environment and every cache as well
+clean: clean-trial clean-trial-docker ## Forget the environment and every cache as well
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

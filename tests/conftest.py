@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from tests.postgres import postgres as postgres
-
 ROOT = Path(__file__).parents[1]
 SCRATCH = Path(tempfile.mkdtemp(prefix="taxiway-tests-"))
 PACKAGE_CACHE = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
 
 BY_FILE = ("datasets", "delivery", "serving")
 """Areas whose files share no servers."""
-LONGEST = ("trial", "dags", "path", "swarm", "containers", "page")
+ONE_ENGINE = ("compose", "containers")
+"""Areas whose tests share one engine, and tidy it up."""
+LONGEST = ("trial", "dags", "containers", "compose", "path", "swarm", "page")
 """Areas that take minutes, in the order in which they had better begin."""
 
 FOREIGN_PREFIXES = (
@@ -68,7 +68,7 @@ def _isolate_process() -> None:
 
 
 _isolate_process()
-pytest_plugins = ["tests.projects"]
+pytest_plugins = ["tests.postgres", "tests.projects"]
 hypothesis_settings.register_profile("taxiway", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("taxiway")
 
@@ -84,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _group_of(path: Path) -> str:
     """Return the area of a test file; what tests no servers that others use as well goes by itself."""
     area = path.relative_to(ROOT / "tests").parts[0]
+    if area in ONE_ENGINE:
+        return "engine"
     return f"{area}/{path.stem}" if area in BY_FILE else area
 
 

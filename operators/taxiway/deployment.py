@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway.errors import NotReadyError, VerificationFailedError
+from taxiway.errors import InvalidSpecError, NotReadyError, VerificationFailedError
 from taxiway.packaging.package import CodePackage, Materialised
-from taxiway.project import Sla
+from taxiway.project import Sla, resources
 from taxiway.registry import models, packages
 from taxiway.registry.models import ModelVersion
 from taxiway.settings import Settings
@@ -25,6 +25,8 @@ Log = Callable[[str], None]
 RATE_HEADROOM = 1.5
 MOST_RPS = 1e6
 ROUTED_POLL_S = 0.1
+MODEL_SERVER_READY_PATH = "/ping"
+"""Where MLflow's scoring server says that it has loaded its model; SageMaker's protocol has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,10 @@ def deploy(
     settings: Settings,
     *,
     ready_deadline_s: float = 60.0,
+    replicas: int = 1,
+    most_replicas: int | None = None,
+    url: str = "",
+    ready_path: str = READY_PATH,
     log: Log = print,
 ) -> Deployment:
     """Run a model version with the inference package it was registered with, and wait until it takes requests.
@@ -63,21 +69,33 @@ def deploy(
         version: The model version.
         settings: Where everything is.
         ready_deadline_s: Seconds that the start may take.
+        replicas: How many of it run alike.
+        most_replicas: How many may run where load asks for more, on a runtime that follows it; None keeps `replicas`.
+        url: Address of a server that somebody else runs with this version, `http://HOST:PORT`, as the gateway reaches
+            it; nothing is started then. "" runs it.
+        ready_path: Path at which that server answers 200 when it is ready.
         log: Called with a line of progress.
 
     Raises:
         ModelNotFoundError: If there is no such version.
+        InvalidSpecError: If the controller's runtime cannot run it.
+        ToolFailedError: If its image cannot be made.
         NotReadyError: If it does not become ready in time; the end of its log is in the message.
     """
     model = models.get(handle, version, settings)
     code = packages.lookup(handle, "inference", settings, model.inference_digest)
     ready = packages.materialise(code, settings)
-    spec = {
+    controller = _controller(settings)
+    served: dict[str, Any] = {"url": url, "ready_path": ready_path}
+    if not url:
+        served = _run_by(controller.runtime(), code, ready, settings, log)
+    spec: dict[str, Any] = {
         "model": f"{handle}/{version}",
-        "bento_dir": str(ready.bento_dir),
-        "python": str(ready.python),
+        **served,
         "model_dir": str(models.download(model, settings)),
         "ready_deadline_s": ready_deadline_s,
+        "replicas": replicas,
+        "most_replicas": most_replicas,
         "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
         "lineage": lineage_of(model),
     }
@@ -87,15 +105,16 @@ def deploy(
     # The controller proves it again at every step of a rollout.
     if (contract := _contract(code, ready)).is_file():
         spec["contract"] = str(contract)
-    controller = _controller(settings)
     controller.deploy(handle, version, spec)
-    log(f"{handle}/{version} is starting with inference package {code.digest[:12]}")
+    start = f"looked for at {url}" if url else f"starting with inference package {code.digest[:12]}"
+    log(f"{handle}/{version} is {start}")
     end = time.monotonic() + ready_deadline_s
     controller.wait_ready(handle, version, deadline_s=ready_deadline_s)
-    url = _url(handle, settings)
-    _wait_routed(url, version, end - time.monotonic(), f"{handle}/{version}")
+    endpoint = _url(handle, settings)
+    ready_url = endpoint + spec.get("ready_path", READY_PATH)
+    _wait_routed(ready_url, version, end - time.monotonic(), f"{handle}/{version}")
     log(f"{handle}/{version} is ready; pin it with {HEADER_VERSION}: {version}")
-    return Deployment(handle=handle, version=version, url=url)
+    return Deployment(handle=handle, version=version, url=endpoint)
 
 
 def lineage_of(model: ModelVersion) -> dict[str, str]:
@@ -145,9 +164,7 @@ def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> Non
     end, reason = time.monotonic() + deadline_s, ""
     while True:
         try:
-            answer = httpx.get(
-                f"{url}{READY_PATH}", headers={HEADER_VERSION: str(version)}, timeout=2.0, trust_env=False
-            )
+            answer = httpx.get(url, headers={HEADER_VERSION: str(version)}, timeout=2.0, trust_env=False)
             if answer.status_code == httpx.codes.OK:
                 return
             reason = f"HTTP {answer.status_code}"
@@ -156,6 +173,46 @@ def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> Non
         if time.monotonic() > end:
             raise NotReadyError(variant, deadline_s, f"the gateway at {url} does not reach it: {reason}")
         time.sleep(ROUTED_POLL_S)
+
+
+def _run_by(
+    runtime: str, code: CodePackage, ready: Materialised, settings: Settings, log: Log
+) -> dict[str, Any]:
+    """Return what the controller's runtime needs to run a package: files of this host, or an image and limits."""
+    limits = resources.of(code.manifest)
+    if runtime == "process":
+        if code.manifest.get("resources"):
+            log(f"runtime process holds no limits: {limits}")
+        return {**_serving(code, ready), "python": str(ready.python)}
+    if ready.bento_dir is None and not code.manifest.get("image"):
+        step = "give it a service, or an image that serves it"
+        raise InvalidSpecError(
+            (f"{code.handle} has no service, and runtime {runtime} runs images; {step}",), "deploy"
+        )
+    return {
+        "image": _image(code, settings, log),
+        "cpus": limits.cpus,
+        "memory_bytes": None if limits.memory_mb is None else limits.memory_mb * 2**20,
+    }
+
+
+def _image(code: CodePackage, settings: Settings, log: Log) -> str:
+    """Return the registered image of an inference package, by a name that can only mean this one."""
+    from taxiway import engine as engines
+
+    engine = engines.Engine(engines.connect(settings.containers), settings.containers.url)
+    try:
+        found = packages.image(code, engine, settings, log)
+    finally:
+        engine.rest()
+    return found.name if "@" in found.name else found.id
+
+
+def _serving(code: CodePackage, ready: Materialised) -> dict[str, Any]:
+    """Return what answers for a version: the Bento of its package, or the model server that the package names."""
+    if ready.bento_dir is not None:
+        return {"bento_dir": str(ready.bento_dir)}
+    return {"server": code.manifest["options"]["server"], "ready_path": MODEL_SERVER_READY_PATH}
 
 
 def _contract(code: CodePackage, ready: Materialised) -> Path:

@@ -38,6 +38,7 @@ from taxiway_serving.errors import (
     NotFoundError,
     NotReadyError,
     TaxiwayError,
+    ToolFailedError,
     TransportError,
 )
 
@@ -116,7 +117,7 @@ class ForbiddenDataError(InvalidSpecError):
 
 
 class UntraceableError(InvalidSpecError):
-    """A model version that could not be traced back to its code, data or parameters."""
+    """A model version, or data that a transform left, that could not be traced back to code, data or parameters."""
 
 
 class ForbiddenStrategyError(InvalidSpecError):
@@ -220,17 +221,6 @@ class JobStoppedError(TaxiwayError):
 
     def __str__(self) -> str:
         return f"{self.component} was ended early, as its caller asked"
-
-
-class ToolFailedError(TaxiwayError):
-    """A tool beside the library (git, dvc, uv, bentoml's build) that ended with an error."""
-
-    def __init__(self, command: str, exit_code: int, output: str) -> None:
-        super().__init__(command, exit_code, output)
-        self.command, self.exit_code, self.output = command, exit_code, output
-
-    def __str__(self) -> str:
-        return f"`{self.command}` ended with {self.exit_code}:\n{self.output}"
 
 
 class DataChangedError(TaxiwayError):

@@ -134,6 +134,8 @@ class NotLeaderError(TransportError):
     """A controller that stands by, or leads no more, was asked for what the leader alone does. May be retried."""
 
     def __init__(self, controller: str, leader: str = "") -> None:
-        super().__init__(controller, f"does not lead; ask {leader}" if leader else "does not lead, nor does anybody yet")
+        super().__init__(
+            controller, f"does not lead; ask {leader}" if leader else "does not lead, nor does anybody yet"
+        )
         self.args = (controller, leader)
         self.controller, self.leader = controller, leader

@@ -58,5 +58,5 @@ def test_metadata_of_both_distributions_agrees(root: Path) -> None:
     provider = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     serving = tomllib.loads((root / "serving" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert provider["license"] == serving["license"] == "Apache-2.0"
-    assert f"taxiway-serving=={serving['version']}" in provider["dependencies"]
+    assert f"taxiway-serving[docker]=={serving['version']}" in provider["dependencies"]
     assert provider["version"] == serving["version"]

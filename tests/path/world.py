@@ -24,9 +24,9 @@ from taxiway.trial.samples import read_images
 from taxiway.trial.services import HANDLE, Addresses, Services
 from taxiway.trial.supervisor import Service, Supervisor
 from taxiway_serving.client import Controller
-from taxiway_serving.controller.roles import ensure_token
 from taxiway_serving.errors import TransportError
 from taxiway_serving.runtimes.process import ProcessRuntime
+from taxiway_serving.tokens import ensure_token
 
 RUN_DAG = Path(__file__).with_name("run_dag.py")
 START_S = 120.0

@@ -11,7 +11,6 @@ import uvicorn
 from taxiway_serving.client import Controller
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.main import only_controller_of
-from taxiway_serving.tokens import ensure_token
 from taxiway_serving.errors import (
     AuthenticationError,
     ConflictError,
@@ -21,6 +20,7 @@ from taxiway_serving.errors import (
     TransportError,
 )
 from taxiway_serving.names import VariantId
+from taxiway_serving.tokens import ensure_token
 from tests.serving.plane import HANDLE, Plane
 
 TOKEN = "a-token-of-the-tests"

@@ -13,12 +13,14 @@ from types import FrameType
 
 import psutil
 
-from taxiway.trial import screen
+from taxiway.trial import contained, local, screen
 from taxiway.trial.console import Console
+from taxiway.trial.contained import ContainedStage
 from taxiway.trial.ending import closing, summarise
 from taxiway.trial.errors import StoryBrokenError, TrialError
 from taxiway.trial.layout import Layout
-from taxiway.trial.stage import Stage, clean
+from taxiway.trial.local import LocalStage
+from taxiway.trial.stage import Stage
 from taxiway.trial.story import Story
 from taxiway.trial.summary import Summary
 from taxiway_serving.errors import TaxiwayError
@@ -38,15 +40,16 @@ class Interrupted(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trial and return its exit code: 0 when the whole story held."""
     options = _parser().parse_args(arguments)
-    layout = Layout(checkout=Path.cwd(), home=options.home.absolute())
+    home = options.home or Path(".trial-docker" if options.docker else ".trial")
+    layout = Layout(checkout=Path.cwd(), home=home.absolute())
     try:
         if options.clean:
-            return _clean(layout)
+            return _clean(layout, options)
         if not (layout.checkout / "dags").is_dir():
             raise StoryBrokenError(
                 "start", f"{layout.checkout} has no dags; run the trial in the folder of the clone"
             )
-        return _Trial(layout, stops_itself=options.exit).run()
+        return _Trial(layout, options).run()
     except TaxiwayError as error:
         print(f"\nThe trial ended: {error}", file=sys.stderr)
         return 1
@@ -58,12 +61,18 @@ def _parser() -> argparse.ArgumentParser:
         "--exit", action="store_true", help="end by itself after the story, with its exit code"
     )
     parser.add_argument("--clean", action="store_true", help="remove what earlier trials left, and end")
-    parser.add_argument("--home", type=Path, default=Path(".trial"), help="folder to keep everything in")
+    parser.add_argument("--docker", action="store_true", help="play it in containers, by docker-compose.yml")
+    parser.add_argument("--celery", action="store_true", help="with --docker: run tasks on Celery's workers")
+    parser.add_argument("--keep-images", action="store_true", help="with --docker --clean: keep the images")
+    parser.add_argument("--home", type=Path, help="folder to keep everything in")
     return parser
 
 
-def _clean(layout: Layout) -> int:
-    ended = clean(layout)
+def _clean(layout: Layout, options: argparse.Namespace) -> int:
+    if options.docker:
+        contained.clean(layout, keeps_images=options.keep_images)
+        return 0
+    ended = local.clean(layout)
     if ended:
         print(f"ended: {', '.join(ended)}")
     return 0
@@ -74,11 +83,12 @@ class _Trial:
 
     Args:
         layout: Where it keeps its things.
-        stops_itself: End after the story instead of serving on.
+        options: Where it is played, and whether it ends after the story instead of serving on.
     """
 
-    def __init__(self, layout: Layout, *, stops_itself: bool) -> None:
-        self._layout, self._stops_itself = layout, stops_itself
+    def __init__(self, layout: Layout, options: argparse.Namespace) -> None:
+        self._layout, self._options = layout, options
+        self._stops_itself = options.exit
         self._began_s = psutil.Process().create_time()
         self._console = Console(time.monotonic() - (time.time() - self._began_s))
         self._has_played = False
@@ -86,7 +96,7 @@ class _Trial:
     def run(self) -> int:
         _listen()
         try:
-            with Stage(self._layout, os.environ, self._console) as stage:
+            with self._stage() as stage:
                 try:
                     return self._play(stage)
                 finally:
@@ -96,6 +106,11 @@ class _Trial:
                     self._console.end_live()
         except Interrupted as interrupted:
             return 0 if self._has_played else 128 + interrupted.number
+
+    def _stage(self) -> Stage:
+        if self._options.docker:
+            return ContainedStage(self._layout, os.environ, self._console, is_celery=self._options.celery)
+        return LocalStage(self._layout, os.environ, self._console)
 
     def _play(self, stage: Stage) -> int:
         story = Story(stage, self._console)

@@ -33,7 +33,7 @@ def summarise(stage: Stage, story: Story, began_s: float) -> Summary:
             VersionSummary(version=met.version, accuracy=met.accuracy, state=met.state(live))
             for met in _in_order(story)
         ),
-        peak_memory_mb=round(stage.supervisor.peak_memory_mb),
+        peak_memory_mb=round(stage.peak_memory_mb),
     )
 
 
@@ -82,7 +82,7 @@ def _links(stage: Stage) -> dict[str, str]:
 
 def _next_step(stage: Stage, *, stops_itself: bool) -> str:
     if stops_itself:
-        return "make trial    (goes on from here, and keeps serving)"
+        return f"{stage.command}    (goes on from here, and keeps serving)"
     body = json.dumps({"logical_date": None, "conf": {"trials": 12}})
     url = f"{stage.addresses.url('airflow')}/api/v2/dags/{DAG_ID}/dagRuns"
     return f"curl -H 'content-type: application/json' -d '{body}' {url}    (Ctrl-C ends everything)"

@@ -4,6 +4,7 @@ TaxiwayError
 └── TrialError
     ├── TrialRunningError     another trial holds the same folder
     ├── ServiceFailedError    a process ended, or was not ready by its deadline
+    ├── ComposeMissingError   no compose, or no engine that it could use
     ├── AirflowRefusedError   Airflow answered a request with an error, or not at all
     └── StoryBrokenError      a chapter of the story did not go as it should
 """
@@ -64,3 +65,14 @@ class StoryBrokenError(TrialError):
 
     def __str__(self) -> str:
         return f"{self.chapter}: {self.what}"
+
+
+class ComposeMissingError(TrialError):
+    """The trial in containers lacks a tool or an engine."""
+
+    def __init__(self, lacking: str, step: str) -> None:
+        super().__init__(lacking, step)
+        self.lacking, self.step = lacking, step
+
+    def __str__(self) -> str:
+        return f"{self.lacking}; {self.step}"

@@ -16,6 +16,7 @@ PORT_NAMES = (
     "airflow_worker_log",
     "airflow_trigger_log",
     "controller",
+    "flower",
     "gateway",
     "gateway_admin",
     "mlflow",

@@ -1,56 +1,44 @@
-"""Brings up what the story needs, in the order that is quickest, and ends it again.
+"""Where the story is played: the clients of everything that runs, whatever runs it. No process is started here.
 
-Everything starts at once that can: Airflow waits for its own database only. A database is marked when it was made
-completely, so that one whose making was interrupted is made anew instead of staying broken.
+`local.py` runs it as processes of this machine, `compose.py` in containers; both are a `Stage`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
-from collections.abc import Mapping
-from importlib.metadata import version
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from taxiway import tools
-from taxiway.trial import processes, screen
+from taxiway.trial import screen
 from taxiway.trial.airflow_api import AirflowApi
 from taxiway.trial.bundle import Bundle
 from taxiway.trial.console import Console
 from taxiway.trial.errors import StoryBrokenError, TrialRunningError
 from taxiway.trial.layout import Layout, choose_ports
-from taxiway.trial.services import DAG_ID, HANDLE, Addresses, Services
-from taxiway.trial.supervisor import Supervisor
+from taxiway.trial.services import DAG_ID, HANDLE, Addresses
 from taxiway.trial.watch import Watch
 from taxiway_serving.client import Controller
 
-_READY_DEADLINE_S = 180.0
-_AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor")
+READY_DEADLINE_S = 180.0
 
 
-class Stage:
+class Stage(ABC):
     """The running services of one trial, and the clients of them.
 
     Args:
         layout: Where the trial keeps its things; held by one trial at a time.
-        environment: Variables that the trial was started with.
         console: Where progress is printed.
+        token: The controller's token.
     """
 
-    def __init__(self, layout: Layout, environment: Mapping[str, str], console: Console) -> None:
+    def __init__(self, layout: Layout, console: Console, token: str) -> None:
         self.layout, self._console = layout, console
-        layout.make()
         self._lock = hold(layout)
         self.addresses = Addresses(ports=choose_ports(layout.ports_file))
-        token = _token(layout.token_file)
-        self._services = Services(layout, self.addresses, token, environment)
-        self.supervisor = Supervisor(
-            layout.processes_file, layout.logs, say=lambda what: console.event("service", what)
-        )
         self.bundle = Bundle(layout.bundle, layout.checkout)
         self.airflow = AirflowApi(self.addresses.url("airflow"))
         self.controller = Controller(self.addresses.url("controller"), token)
@@ -60,21 +48,33 @@ class Stage:
         )
 
     def __enter__(self) -> Self:
-        processes.adopt_orphans()
-        ended = processes.end_leftovers(self.layout.processes_file)
-        if ended:
-            self._say(f"ended what the last trial left running: {', '.join(ended)}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._console.event("end", "ending every process")
+        self._console.event("end", f"ending every {self.unit}")
         self.watch.stop()
-        self.supervisor.stop()
+        self.close()
         self._lock.close()
         self._console.event("end", "nothing is left running")
 
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What its services are, in a word."""
+
+    @property
+    @abstractmethod
+    def peak_memory_mb(self) -> float:
+        """Memory of everything together, at its highest until now."""
+
+    @property
+    @abstractmethod
+    def command(self) -> str:
+        """What its user types to play again."""
+
+    @abstractmethod
     def open(self) -> None:
         """Start every service and return when all answer and Airflow knows the DAG.
 
@@ -82,42 +82,39 @@ class Stage:
             ServiceFailedError: If one ends, or does not answer in time.
             StoryBrokenError: If Airflow cannot read the DAG file.
         """
-        services = self._services
-        _drop_unfinished(self.layout.mlflow / "mlflow.db", self.layout.mlflow / ".made")
-        for service in (services.mlflow(), services.controller(), services.envoy()):
-            self.supervisor.start(service)
-        self.bundle.reset()
-        self._migrate_airflow()
-        for service in (
-            services.airflow_scheduler(),
-            services.airflow_api(),
-            services.airflow_dag_processor(),
-        ):
-            self.supervisor.start(service)
-        for names in (("controller",), ("envoy",), ("mlflow",), _AIRFLOW):
-            self.supervisor.wait_ready(names, deadline_s=_READY_DEADLINE_S)
-            self._say(f"{names[0].removesuffix('-api')} answers")
-        (self.layout.mlflow / ".made").touch()
-        self.watch.look_once()
-        self.watch.start()
-        self._wait_for_dag()
 
-    def _migrate_airflow(self) -> None:
-        made, installed = self.layout.airflow / ".made", version("apache-airflow")
-        _drop_unfinished(self.layout.airflow / "airflow.db", made)
-        if not made.exists() or made.read_text() != installed:
-            self.supervisor.run(self._services.airflow_migrate(), deadline_s=_READY_DEADLINE_S)
-            made.write_text(installed)
+    @abstractmethod
+    def close(self) -> None:
+        """End every service; may be called however far `open` came."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise what is wrong with the services.
+
+        Raises:
+            ServiceFailedError: If one ended for good.
+        """
+
+    @abstractmethod
+    def data(self, path: str) -> Path:
+        """Return a folder of this machine with what a task left at a path where it ran."""
+
+    @abstractmethod
+    def log(self, name: str) -> Path:
+        """Return the log of a service, as a file."""
+
+    def task_log(self, run_id: str, task: str, try_number: int) -> Path | None:
+        """Return the log of a task as a file, None where it is none of this machine."""
+        return None
 
     def _wait_for_dag(self) -> None:
-        deadline = time.monotonic() + _READY_DEADLINE_S
+        deadline = time.monotonic() + READY_DEADLINE_S
         while not self.airflow.has_dag(DAG_ID):
-            self.supervisor.check()
+            self.check()
             errors = self.airflow.import_errors()
             if errors or time.monotonic() > deadline:
                 what = f"Airflow could not read the DAG {DAG_ID}"
-                log = self.supervisor.log("airflow-dag-processor")
-                raise StoryBrokenError("start", what, "\n".join(errors), log)
+                raise StoryBrokenError("start", what, "\n".join(errors), self.log("airflow-dag-processor"))
             time.sleep(0.2)
         self.airflow.unpause(DAG_ID)
 
@@ -143,32 +140,3 @@ def hold(layout: Layout) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
-
-
-def clean(layout: Layout) -> tuple[str, ...]:
-    """End what a killed trial left behind, remove its folder, and return the names of what was ended.
-
-    Raises:
-        TrialRunningError: If a trial runs in the folder.
-    """
-    if not layout.home.exists():
-        return ()
-    with hold(layout):
-        ended = processes.end_leftovers(layout.processes_file)
-        tools.remove(layout.home)
-    return ended
-
-
-def _token(path: Path) -> str:
-    """Return the controller's token; only the user may read its file."""
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text().strip()
-
-
-def _drop_unfinished(database: Path, made: Path) -> None:
-    """Remove a database whose making was interrupted: nothing was ever kept in it, and it would stay broken."""
-    if not made.exists():
-        for part in database.parent.glob(f"{database.name}*"):
-            part.unlink()

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -111,7 +110,7 @@ class Story:
 
     def look(self) -> None:
         """Do what has to be done all the time: see that the services live, and draw the live line."""
-        self._stage.supervisor.check()
+        self._stage.check()
         if self._load is not None:
             shares, counts = self._stage.watch.shares, self.counts
             self._console.live(shares, rate_rps=RATE_RPS, requests=counts.requests, failed=counts.failed)
@@ -196,7 +195,7 @@ class Story:
         is_made = any(task.name == "transform" and task.state == "success" for task in tasks)
         if is_made and not any(samples.iterdir()):
             data = self._stage.airflow.result(DAG_ID, run_id, "transform")["path"]
-            keep_samples(Path(data), samples)
+            keep_samples(self._stage.data(data), samples)
 
     def _start_load(self) -> None:
         layout = self._stage.layout
@@ -285,8 +284,7 @@ class Story:
         if failed is None:
             return StoryBrokenError(run.chapter, f"the DAG run {run.id} failed")
         lines = self._log(run, failed).splitlines()
-        folder = self._stage.layout.airflow / "logs" / f"dag_id={DAG_ID}" / f"run_id={run.id}"
-        log = folder / f"task_id={failed.name}" / f"attempt={failed.try_number}.log"
+        log = self._stage.task_log(run.id, failed.name, failed.try_number)
         what = f"the task {failed.name} failed after {failed.duration_s:.0f} s"
         return StoryBrokenError(run.chapter, what, "\n".join(lines[-_TAIL_LINES:]), log)
 

@@ -212,7 +212,17 @@ class Runtime(Protocol):
 
 
 _PATHS = ("bento_dir", "python", "model_dir", "contract")
-_SELDOM = ("image", "url", "server", "ready_path", "replicas", "most_replicas", "cpus", "memory_bytes", "copy")
+_SELDOM = (
+    "image",
+    "url",
+    "server",
+    "ready_path",
+    "replicas",
+    "most_replicas",
+    "cpus",
+    "memory_bytes",
+    "copy",
+)
 _DEFAULTS = {each.name: each.default for each in fields(VariantSpec)}
 
 

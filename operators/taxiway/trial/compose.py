@@ -1,0 +1,207 @@
+"""Compose, either generation of it, and the engine below it: what is run, and what is seen of it.
+
+The command builds, starts and ends; what became of the containers is asked of the engine, which both generations label
+alike.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from taxiway.engine import Engine, connect
+from taxiway.settings import Containers
+from taxiway.trial.errors import ComposeMissingError, ServiceFailedError
+
+PROJECT: Final = "taxiway"
+_PROJECT_LABEL: Final = "com.docker.compose.project"
+_SERVICE_LABEL: Final = "com.docker.compose.service"
+# Airflow's image brings the ids of the home along, so that what was started from it is known.
+_OWN_LABELS: Final = ("taxiway.owner=composetrial", "taxiway.home=composetrial")
+_TIMEOUT_S: Final = 1_800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A service as it was seen.
+
+    Attributes:
+        id: Its container.
+        status: `created`, `running`, `restarting`, `exited` or `dead`.
+        health: `healthy`, `unhealthy`, `starting`, or `none` where nobody looks.
+        exit_code: How it ended; 0 while it runs.
+        restarts: How often it was started again.
+    """
+
+    id: str
+    status: str
+    health: str
+    exit_code: int
+    restarts: int
+
+
+class Compose:
+    """One project of compose. What the engine's client raises is an OSError, whatever it is about.
+
+    Args:
+        checkout: Folder of `docker-compose.yml`.
+        variables: What the file asks for.
+        log: File that the command writes to.
+    """
+
+    def __init__(self, checkout: Path, variables: Mapping[str, str], log: Path) -> None:
+        self._checkout, self._variables, self._log = checkout, variables, log
+        self._command = find_command()
+        self._started: subprocess.Popen[bytes] | None = None
+        url = Containers.from_environment(os.environ).url
+        self.client: Any = connect(Containers(url=url))
+        self.engine = Engine(self.client, url)
+
+    def run(self, *arguments: str) -> None:
+        """Run compose to its end.
+
+        Raises:
+            ServiceFailedError: If it ends with an error.
+        """
+        process = self.start(*arguments)
+        code = process.wait(_TIMEOUT_S)
+        if code != 0:
+            raise ServiceFailedError("compose", f"{arguments[0]} ended with code {code}", self._log)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start compose and return its process; what it says is in the log."""
+        with self._log.open("ab") as log:
+            self._started = subprocess.Popen(
+                [*self._command, "-p", PROJECT, *arguments],
+                cwd=self._checkout,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self._started
+
+    def interrupt(self) -> None:
+        """End what was started and still runs: nothing may be made while everything is ended."""
+        if self._started is not None and self._started.poll() is None:
+            self._started.terminate()
+            self._started.wait(_TIMEOUT_S)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "TAXIWAY_"))
+        }
+        # The first generation hands builds to whatever docker command comes first, unless it is told not to.
+        return {**kept, "COMPOSE_DOCKER_CLI_BUILD": "0", **self._variables}
+
+    def services(self) -> dict[str, Seen]:
+        """Return every service that has a container, whatever its state."""
+        found = self.client.containers(all=True, filters={"label": f"{_PROJECT_LABEL}={PROJECT}"})
+        seen = {}
+        for each in found:
+            try:
+                seen[each["Labels"][_SERVICE_LABEL]] = _seen(self.client.inspect_container(each["Id"]))
+            except OSError:
+                continue
+        return seen
+
+    def memory_mb(self) -> float:
+        """Return the memory of the project's containers and of those that it started, without what is only cached."""
+        own = [
+            each["Id"]
+            for label in (f"{_PROJECT_LABEL}={PROJECT}", *_OWN_LABELS)
+            for each in self._running(label)
+        ]
+        return sum(map(self._memory_mb, set(own)))
+
+    def remove_own(self) -> None:
+        """End and remove containers that components and variants left: compose knows none of them."""
+        for label in _OWN_LABELS:
+            for each in self.client.containers(all=True, filters={"label": label}):
+                self.engine.end(each["Id"], 2.0)
+
+    def remove_images(self) -> None:
+        """Remove the images of components and variants, but for those that a container still needs."""
+        for label in ("taxiway.handle", "taxiway.lock", "taxiway.variant-owner"):
+            for each in self.client.images(filters={"label": label}):
+                try:
+                    self.client.remove_image(each["Id"])
+                except OSError:
+                    continue
+
+    def write_logs(self, folder: Path) -> None:
+        """Keep the logs of all services as files."""
+        for name, seen in self.services().items():
+            self.write_log(name, seen.id, folder)
+
+    def write_log(self, name: str, container: str, folder: Path) -> Path:
+        """Keep the log of one service as a file, and return its path."""
+        path = folder / f"{name}.log"
+        path.write_bytes(self.client.logs(container, timestamps=True))
+        return path
+
+    def _running(self, label: str) -> Any:
+        return self.client.containers(filters={"label": label})
+
+    def _memory_mb(self, container: str) -> float:
+        try:
+            found = self.client.stats(container, stream=False, one_shot=True)["memory_stats"]
+        except OSError:
+            return 0.0
+        counted = found.get("stats", {})
+        cached = counted.get("total_inactive_file", counted.get("inactive_file", 0))
+        return float(max(0, found.get("usage", 0) - cached)) / 1e6
+
+
+def find_command() -> list[str]:
+    """Return the command line of compose, of whichever generation is there.
+
+    Raises:
+        ComposeMissingError: If neither is.
+    """
+    if shutil.which("docker") and _works(["docker", "compose", "version"]):
+        return ["docker", "compose"]
+    if shutil.which("docker-compose") and _works(["docker-compose", "version"]):
+        return ["docker-compose"]
+    raise ComposeMissingError(
+        "neither `docker compose` nor docker-compose is on this machine",
+        "install Docker's compose plugin, or your system's docker-compose package",
+    )
+
+
+def find_socket() -> Path:
+    """Return the engine's socket, which the filter is put in front of.
+
+    Raises:
+        ComposeMissingError: If there is none on this machine.
+    """
+    url = Containers.from_environment(os.environ).url
+    path = Path(url.removeprefix("unix://"))
+    if not url.startswith("unix://") or not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        raise ComposeMissingError(
+            f"no Docker engine has a socket at {url}",
+            "start one on this machine, or name its socket by DOCKER_HOST=unix://…",
+        )
+    return path
+
+
+def _works(command: list[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def _seen(found: Mapping[str, Any]) -> Seen:
+    state = found["State"]
+    return Seen(
+        id=found["Id"],
+        status=state["Status"],
+        health=state.get("Health", {}).get("Status", "none"),
+        exit_code=state["ExitCode"],
+        restarts=found["RestartCount"],
+    )

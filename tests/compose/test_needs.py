@@ -1,0 +1,45 @@
+"""What the trial in containers needs of its machine, and what it makes for itself. No engine is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from taxiway.trial.compose import find_command, find_socket
+from taxiway.trial.errors import ComposeMissingError
+from taxiway.trial.secret_files import make_secrets
+
+
+def test_machine_without_compose_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ComposeMissingError, match=r"install Docker's compose plugin, or .* docker-compose"):
+        find_command()
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:2375", "unix:///nowhere/docker.sock"])
+def test_engine_without_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DOCKER_HOST", url)
+
+    with pytest.raises(ComposeMissingError, match=f"no Docker engine has a socket at {url}"):
+        find_socket()
+
+
+def test_secrets_are_made_once_and_are_no_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make_secrets(folder)
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    make_secrets(folder)
+
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    assert not [name for name, text in before.items() if text.endswith("\n")]
+    assert len({before["token"], before["token.viewer"], before["token.reporter"]}) == 3
+
+
+def test_celery_asks_the_database_with_airflows_password(tmp_path: Path) -> None:
+    make_secrets(tmp_path / "secrets")
+    texts = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+
+    assert texts["celery_results"].split("://")[1] == texts["airflow_database"].split("://")[1]
+    assert texts["celery_broker"].split(":")[2].split("@")[0] in texts["redis_config"]
