@@ -73,11 +73,14 @@ hypothesis_settings.register_profile("taxiway", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("taxiway")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `make test` hand whole areas to its workers: an area's servers are started once."""
+    if item.get_closest_marker("slow") or item.get_closest_marker("docker"):
+        item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let `make test` hand whole areas to its workers: an area's servers are started once, the longest areas first."""
-    for item in items:
-        if item.get_closest_marker("slow") or item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+    """Begin with the longest areas, or one worker would be left with one of them at the end."""
     items.sort(key=lambda item: _place_of(item.path))
 
 
