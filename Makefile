@@ -59,7 +59,7 @@ quick: $(READY) ## The tests that need no servers, on every core, under two minu
 
 # Tests wait for servers more than they compute: two workers end in two thirds of the time of one.
 test: $(READY) ## All tests
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder -m "not alone"
+	$(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder -m "not alone"
 	$(PYTEST) -m alone
 
 benchmarks: $(READY) ## What it costs and what it keeps: a table of figures and bars for each; about an hour

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 SCRATCH = Path(tempfile.mkdtemp(prefix="taxiway-tests-"))
@@ -73,23 +75,23 @@ hypothesis_settings.register_profile("taxiway", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("taxiway")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let `make test` hand whole areas to its workers: an area's servers are started once."""
-    if item.get_closest_marker("slow") or item.get_closest_marker("docker"):
-        item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+class AreaScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Hands whole areas to the workers of `make test`: an area's servers are started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        area, _, rest = nodeid.removeprefix("tests/").partition("/")
+        if area in ONE_ENGINE:
+            return "engine"
+        return f"{area}/{rest.partition('::')[0]}" if area in BY_FILE else area
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> AreaScheduling | None:
+    return AreaScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest areas, or one worker would be left with one of them at the end."""
     items.sort(key=lambda item: _place_of(item.path))
-
-
-def _group_of(path: Path) -> str:
-    """Return the area of a test file; what tests no servers that others use as well goes by itself."""
-    area = path.relative_to(ROOT / "tests").parts[0]
-    if area in ONE_ENGINE:
-        return "engine"
-    return f"{area}/{path.stem}" if area in BY_FILE else area
 
 
 def _place_of(path: Path) -> int:

@@ -36,7 +36,7 @@ from taxiway_serving.runtimes.swarm_service import VARIANT
 from taxiway_serving.settings import ServingSettings
 from tests.serving.conftest import TOY, slow_call, wait_until
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("swarm")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 FIRST = VariantId(handle="digits", version=1)
 MakeSpec = Callable[..., VariantSpec]

@@ -8,7 +8,7 @@ from benchmarks.report import report, told
 from benchmarks.swarm import EVENTS, SwarmPlane, built, measured
 from benchmarks.swarm_nodes import Swarm
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("swarm")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 @pytest.mark.timeout(600)
