@@ -1,16 +1,19 @@
 """What was said of a version stays on record, is inherited, and may stand in the way of promotion."""
 
+import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taxiway.datasets import append, describe, facts, get, promotion_faults, repository, snapshot
 from taxiway.datasets.cards import sayings
-from taxiway.datasets.facts import Card, Origin
+from taxiway.datasets.facts import UNTRACEABLE, Card, Origin
 from taxiway.datasets.version import DatasetVersion
-from taxiway.errors import InvalidSpecError, ToolFailedError
+from taxiway.errors import DataChangedError, InvalidSpecError, ToolFailedError
+from taxiway.registry.doubts import of_data
 from taxiway.settings import Settings
 from tests.datasets.conftest import Clone, write
 
@@ -254,3 +257,76 @@ def test_values_of_people_stay_out_of_git_whoever_said_so(
     text = repository.git(settings.data_repository, "show", made.commit)
     assert SECRET not in text
     assert facts(made, settings).profile["tables"]
+
+
+def test_prepared_data_that_are_appended_keep_what_they_were_made_of(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    raw_card = {"personal_data": "personal", "licence": "cc-by-nc-4.0"}
+    raw = snapshot(write(tmp_path / "raw", {"r.csv": "name\nAnn\n"}), "raw", settings, card=raw_card)
+    snapshot(data, "digits", settings, card={"personal_data": "none", "licence": "mit"})
+    prepared = write(tmp_path / "prepared", {"p.csv": f"name\n{SECRET}\n"})
+    details = {"handle": "tiny", "code": "c0de", UNTRACEABLE: ["nobody watched"]}
+    origin = Origin(kind="transform", parents={raw.tag: raw.hash}, details=details)
+    made = append(prepared, "digits", settings, origin=origin)
+    assert {value for value, _ in values(made, "licence", settings)} == {"mit", "cc-by-nc-4.0"}
+    assert SECRET not in repository.git(settings.data_repository, "show", made.commit)
+    assert of_data(made, settings) == (f"its data {made.tag}: nobody watched",)
+    with pytest.raises(DataChangedError):
+        append(prepared, "digits", settings, origin=replace(origin, output="f" * 32 + ".dir"))
+
+
+def test_append_of_bytes_that_are_there_speaks_of_what_it_adds(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    base = snapshot(data, "digits", settings, card={"licence": "cc-by-nc-4.0"})
+    more = write(tmp_path / "more", {"x.txt": "x"})
+    whole = write(tmp_path / "whole", {**{path.name: path.read_text() for path in data.glob("*.txt")}})
+    write(whole, {"deep/c.txt": (data / "deep" / "c.txt").read_text(), "x.txt": "x"})
+    second = snapshot(whole, "digits", settings)
+    assert append(more, "digits", settings, base=1, card={"licence": "cc0-1.0"}) == second
+    assert ("cc-by-nc-4.0", base.tag) in values(second, "licence", settings)
+
+
+def test_silence_under_another_name_forbids_nothing(data: Path, settings: Settings) -> None:
+    """Whoever takes the same public bytes once more, and says nothing of them, stops nobody."""
+    ours = snapshot(data, "ours", settings, card={"licence": "mit"})
+    theirs = snapshot(data, "theirs", settings)
+    forbid(settings, "licence:unknown")
+    assert promotion_faults(ours, settings) == promotion_faults(theirs, settings) == ()
+
+
+def test_what_holds_is_known_however_often_was_appended(settings: Settings) -> None:
+    """A dataset that grows daily is thousands of versions deep: nothing calls itself, and git is asked a few times."""
+    root, deep = repository.ensure(settings), 1_500
+    parents: dict[str, str] = {}
+    commits = []
+    for number in range(1, deep + 1):
+        said = {"licence": "cc-by-nc-4.0"} if number == 1 else {}
+        origin = {"kind": "append", "parents": parents, "details": {}, "output": ""} if parents else None
+        facts_of = json.dumps({"hash": f"{number:032x}.dir", "card": said, "origin": origin})
+        commits.append((number, facts_of))
+        parents = {f"daily@v{number}": f"{number:032x}.dir"}
+    stream = []
+    for number, text in commits:
+        message, tag = f"v{number}", json.dumps({"hash": f"{number:032x}.dir", "size_bytes": 1, "files": 1})
+        stream += [
+            "commit refs/heads/main",
+            f"mark :{number}",
+            f"committer T <t@localhost> {1_700_000_000 + number} +0000",
+            f"data {len(message)}",
+            message,
+            *(["from refs/heads/main^0"] if number == 1 else []),
+            "M 100644 inline daily.facts.json",
+            f"data {len(text)}",
+            text,
+            f"tag daily@v{number}",
+            f"from :{number}",
+            "tagger T <t@localhost> 1700000000 +0000",
+            f"data {len(tag)}",
+            tag,
+        ]
+    repository.git(root, "fast-import", "--quiet", stdin="\n".join(stream) + "\n")
+    newest = get("daily", deep, settings)
+    assert values(newest, "licence", settings) == [("cc-by-nc-4.0", "daily@v1")]
+    assert of_data(newest, settings) == ()

@@ -104,11 +104,13 @@ def test_search_whose_task_runs_out_of_time_ends_its_trials_and_begins_none(
     assert {run.status for run in runs} <= {"KILLED"}
 
 
+@pytest.mark.parametrize("trials", [1, 2])
 def test_trial_of_a_worker_that_died_on_another_host_is_waited_for_and_tried_again(
-    handle: str, dataset: DatasetVersion, live: Settings, monkeypatch: pytest.MonkeyPatch
+    trials: int, handle: str, dataset: DatasetVersion, live: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where it had the last one: nobody else would begin anything for it."""
     monkeypatch.setattr("taxiway.tuning.claims.LEASE_S", 4.0)
-    plan = open_study(handle, dataset, live, trials=2, log=quiet)
+    plan = open_study(handle, dataset, live, trials=trials, log=quiet)
     assert plan.goal is not None
     theirs = study.open_study(plan, live)
     left = theirs.ask(study.distributions(plan.goal))
@@ -116,5 +118,5 @@ def test_trial_of_a_worker_that_died_on_another_host_is_waited_for_and_tried_aga
     theirs.set_user_attr(f"{SIGN}gone", time.time())
     work(plan, live, log=quiet)
     states = [each.state.name for each in theirs.get_trials()]
-    assert (states[0], states.count("COMPLETE")) == ("FAIL", 2)
+    assert (states[0], states.count("COMPLETE")) == ("FAIL", trials)
     assert close_study(plan, live, repeats=0, log=quiet).stopped_by == "trials"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.datasets import repository
+from taxiway.datasets.ancestry import Ancestry
 from taxiway.datasets.facts import (
     UNTRACEABLE,
     Card,
@@ -22,7 +23,7 @@ from taxiway.datasets.facts import (
     read_records,
     records_file,
 )
-from taxiway.datasets.lookup import get, versions_of
+from taxiway.datasets.lookup import versions_of
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import DatasetNotFoundError, InvalidSpecError
 from taxiway.provenance import Provenance
@@ -121,7 +122,7 @@ def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Sayi
     Raises:
         InvalidSpecError: If a version that it was made of is not in this data repository.
     """
-    return tuple(_sayings(version, key, settings, set()))
+    return tuple(_Words(Ancestry(settings), key).of(version))
 
 
 def foreseen(name: str, card: Card, origin: Origin | None, key: str, settings: Settings) -> tuple[str, ...]:
@@ -133,11 +134,12 @@ def foreseen(name: str, card: Card, origin: Origin | None, key: str, settings: S
     own = str(getattr(card, key))
     if own and not _is_part(origin):
         return (own,)
-    seen: set[str] = set()
-    found = _inherited(name, (origin,) if origin else (), key, settings, seen)
-    values = [*([own] if own else []), *(each.value for each in found)]
+    known = Ancestry(settings)
+    words = _Words(known, key)
+    parents = [_parent(known, tag, name) for tag in (origin.parents if origin else ())]
+    values = [*([own] if own else []), *(each.value for parent in parents for each in words.of(parent))]
     newest = versions_of(settings.data_repository, name)[:1]
-    return tuple(values or [each.value for last in newest for each in _sayings(last, key, settings, seen)])
+    return tuple(values or [each.value for last in newest for each in words.of(last)])
 
 
 def maker(provenance: Provenance | None) -> dict[str, str]:
@@ -177,19 +179,57 @@ def _say(
     repository.in_turn(settings, attempt)
 
 
-def _sayings(version: DatasetVersion, key: str, settings: Settings, seen: set[str]) -> list[Saying]:
-    if version.tag in seen:
-        return []
-    seen.add(version.tag)
-    known = facts(version, settings)
-    own, holds_whole = _own(version, key, known)
-    found = own if holds_whole else [*own, *_inherited(version.tag, known.origins, key, settings, seen)]
-    if found:
-        return found
-    before = [
-        each for each in versions_of(settings.data_repository, version.name) if each.version < version.version
-    ]
-    return _sayings(before[0], key, settings, seen) if before else []
+class _Words:
+    """What holds for versions under one key, each worked out once, the oldest first.
+
+    Args:
+        known: Versions and their facts.
+        key: Of the card.
+    """
+
+    def __init__(self, known: Ancestry, key: str) -> None:
+        self._known, self._key = known, key
+        self._found: dict[str, list[Saying]] = {}
+
+    def of(self, version: DatasetVersion) -> list[Saying]:
+        """Return what holds for a version.
+
+        Raises:
+            InvalidSpecError: As `sayings` does.
+        """
+        open_: dict[str, DatasetVersion] = {version.tag: version}
+        while open_:
+            tag, each = next(reversed(open_.items()))
+            sources = self._sources(each)
+            missing = next((one for one in sources if one.tag not in (*self._found, *open_)), None)
+            if missing is not None:
+                open_[missing.tag] = missing
+            else:
+                self._found.setdefault(tag, self._said(each))
+                del open_[tag]
+        return self._found[version.tag]
+
+    def _sources(self, version: DatasetVersion) -> list[DatasetVersion]:
+        """Return the versions whose words are needed for this one's: what it was made of, else the one before it."""
+        own, holds_whole = _own(version, self._key, self._known.facts(version))
+        if holds_whole:
+            return []
+        parents = self._parents(version)
+        if own or not all(each.tag in self._found for each in parents) or self._of_all(parents):
+            return parents
+        before = self._known.before(version)
+        return [*parents, before] if before else parents
+
+    def _said(self, version: DatasetVersion) -> list[Saying]:
+        own, holds_whole = _own(version, self._key, self._known.facts(version))
+        return own if holds_whole else list(dict.fromkeys([*own, *self._of_all(self._sources(version))]))
+
+    def _parents(self, version: DatasetVersion) -> list[DatasetVersion]:
+        tags = dict.fromkeys(tag for origin in self._known.facts(version).origins for tag in origin.parents)
+        return [_parent(self._known, tag, version.tag) for tag in tags if tag != version.tag]
+
+    def _of_all(self, versions: Iterable[DatasetVersion]) -> list[Saying]:
+        return [saying for each in versions for saying in self._found.get(each.tag, ())]
 
 
 def _own(version: DatasetVersion, key: str, known: Facts) -> tuple[list[Saying], bool]:
@@ -200,7 +240,10 @@ def _own(version: DatasetVersion, key: str, known: Facts) -> tuple[list[Saying],
     later = next((record for record in reversed(known.records) if getattr(record.card, key)), None)
     by, why = (later.by, later.why) if later else ("", "")
     is_described = later is not None and later.why != _AGAIN
-    return [Saying(value=value, tag=version.tag, by=by, why=why)], is_described or not _is_part(known.origin)
+    # What came with the same bytes once more was said of whatever these were made of then.
+    origins = known.origins if later is not None else (known.origin,)
+    holds_whole = is_described or not any(_is_part(each) for each in origins)
+    return [Saying(value=value, tag=version.tag, by=by, why=why)], holds_whole
 
 
 def _mends(origin: Origin, said: Facts) -> bool:
@@ -214,16 +257,9 @@ def _is_part(origin: Origin | None) -> bool:
     return origin is not None and origin.kind == "append"
 
 
-def _inherited(
-    child: str, origins: Iterable[Origin], key: str, settings: Settings, seen: set[str]
-) -> list[Saying]:
-    tags = (tag for origin in origins for tag in origin.parents)
-    return [saying for tag in tags for saying in _sayings(_parent(tag, child, settings), key, settings, seen)]
-
-
-def _parent(tag: str, child: str, settings: Settings) -> DatasetVersion:
+def _parent(known: Ancestry, tag: str, child: str) -> DatasetVersion:
     try:
-        return get(tag.partition("@")[0], tag, settings)
+        return known.version(tag)
     except DatasetNotFoundError as missing:
         fault = f"{child} was made of {tag}, which is not in this data repository: nobody can say what holds for it"
         raise InvalidSpecError((fault,), f"origin of {child}") from missing

@@ -5,7 +5,7 @@ for every host and DAG alike. What is said of a version is read in `cards.py`; w
 """
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from taxiway.datasets import repository
@@ -39,16 +39,22 @@ def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, 
     text = repository.read(root, [f"HEAD:{FILE}"]).get(f"HEAD:{FILE}", "")
     try:
         rules = _rules(text)
-        return tuple(
-            fault for each in versions_with(root, version) for fault in _faults(each, rules, settings)
-        )
+        names = versions_with(root, version)
+        said = {
+            key: [(each, sayings(each, key, settings)) for each in names] for key in {key for key, _ in rules}
+        }
     except InvalidSpecError as faults:
         return faults.faults
+    return tuple(fault for key, word in rules for fault in _faults(version, key, word, said[key]))
 
 
-def _faults(version: DatasetVersion, rules: list[tuple[str, str]], settings: Settings) -> list[str]:
-    found = {key: sayings(version, key, settings) for key in {key for key, _ in rules}}
-    return [_reason(version, key, said) for key, word in rules for said in _hits(word, found[key])]
+def _faults(
+    version: DatasetVersion, key: str, word: str, said: Sequence[tuple[DatasetVersion, tuple[Saying, ...]]]
+) -> list[str]:
+    """Return what breaks a rule under any of the names that the bytes have; silence, only where all are silent."""
+    if word == UNKNOWN:
+        return [] if any(words for _, words in said) else [_reason(version, key, None)]
+    return [_reason(each, key, saying) for each, words in said for saying in _hits(word, words)]
 
 
 def _rules(text: str) -> list[tuple[str, str]]:
@@ -83,10 +89,7 @@ def _rules(text: str) -> list[tuple[str, str]]:
     return rules
 
 
-def _hits(word: str, said: tuple[Saying, ...]) -> tuple[Saying | None, ...]:
-    """Return what breaks a rule; None stands for silence where silence is forbidden."""
-    if word == UNKNOWN:
-        return () if said else (None,)
+def _hits(word: str, said: tuple[Saying, ...]) -> tuple[Saying, ...]:
     is_hit: Callable[[str], bool] = (
         (lambda value: value != "none") if not word else (lambda value: value == word)
     )

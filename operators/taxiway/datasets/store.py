@@ -109,9 +109,11 @@ class Store:
             names = (*missing, listing.hash)
             for part in {name[:2] for name in names}:
                 (self.root / "files" / "md5" / part).mkdir(parents=True, exist_ok=True)
+            # On disk before it has its name: after a power cut an empty object would be taken for a whole one.
+            settle([f"{drafts}/{name}" for name in names])
             for name in names:
                 os.replace(f"{drafts}/{name}", self._place(name))
-            settle([self._place(name) for name in names])
+            settle([self.root / "files" / "md5" / part for part in {name[:2] for name in names}])
 
     def lay_out(self, listing: Listing, folder: Path) -> None:
         """Copy a listing's files into an empty folder, each checked on its way; all below the folder is read-only.

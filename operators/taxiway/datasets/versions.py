@@ -91,6 +91,7 @@ def append(
     replace: bool = False,
     message: str = "",
     card: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
     provenance: Provenance | None = None,
     log: Log = print,
 ) -> DatasetVersion:
@@ -107,6 +108,7 @@ def append(
         replace: Whether a file may take the place of another of the same name.
         message: First line of the commit.
         card: As for `snapshot`; what it leaves out, the version that it adds to says.
+        origin: What the files to add were made of; what holds for that holds for the version, too.
         provenance: Who asked; None is a person.
         log: Called with a line of progress, and with the difference.
 
@@ -118,8 +120,10 @@ def append(
     """
     _check(folder, name)
     said, paths = Card.from_json(card or {}), files_in(folder)
+    if origin is not None and origin.output not in ("", Listing.of(paths).hash):
+        raise DataChangedError(folder, origin.output, Listing.of(paths).hash)
     is_newest = str(base).strip().removeprefix(f"{name}@") == "latest"
-    while True:
+    for _ in range(repository.ATTEMPTS):
         before = get(name, base, settings)
         old = _listing(before, settings)
         listing, size_bytes = _joined(before, old, paths, settings, replace=replace)
@@ -130,7 +134,12 @@ def append(
             paths=paths,
             message=message,
             card=said,
-            origin=Origin(kind="append", parents={before.tag: before.hash}, output=listing.hash),
+            origin=Origin(
+                kind="append",
+                parents={before.tag: before.hash, **(origin.parents if origin else {})},
+                details=origin.details if origin else {},
+                output=listing.hash,
+            ),
             made_by=cards.maker(provenance),
             known=cards.facts(before, settings).profile,
             base=before.version if is_newest else None,
@@ -142,6 +151,7 @@ def append(
             continue
         log(between(before, old, made, listing).text)
         return made
+    raise ToolFailedError(f"append to {name}", 1, f"others were first, {repository.ATTEMPTS} times in a row")
 
 
 def _joined(

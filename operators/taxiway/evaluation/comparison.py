@@ -99,16 +99,19 @@ def by_items(
 def item_differences(
     name: str, direction: Direction, ours: Predictions | None, theirs: Predictions | None
 ) -> "np.ndarray | str":
-    """Return how much better one version is than another at each item, in its order, or why that cannot be told."""
+    """Return how much better one version is than another at each item, or why that cannot be told.
+
+    The items are in the order of the other: versions that are held against one are item by item in the same order.
+    """
     if ours is None or theirs is None:
         return "the evaluation leaves no predictions"
     if dict(zip(ours.ids, ours.labels, strict=True)) != dict(zip(theirs.ids, theirs.labels, strict=True)):
         return "the predictions of the two are not of the same items"
     if name != ACCURACY and not (_is_numeric(ours, name) and _is_numeric(theirs, name)):
         return f"the predictions have no column of numbers {name}"
-    place = {item: number for number, item in enumerate(theirs.ids)}
-    order = [place[item] for item in ours.ids]
-    differences: np.ndarray = _numbers(ours, name) - _numbers(theirs, name)[order]
+    place = {item: number for number, item in enumerate(ours.ids)}
+    order = [place[item] for item in theirs.ids]
+    differences: np.ndarray = _numbers(ours, name)[order] - _numbers(theirs, name)
     return differences if direction == "maximize" else -differences
 
 

@@ -51,6 +51,7 @@ class AppendOperator(TaxiwayOperator):
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.datasets import versions
+        from taxiway.transform import origin_of
 
         with refusals():
             made = versions.append(
@@ -61,6 +62,7 @@ class AppendOperator(TaxiwayOperator):
                 replace=self.replace,
                 message=self.message,
                 card=self.card,
+                origin=origin_of(Path(self.folder)),
                 provenance=provenance(context),
                 log=self.log.info,
             )

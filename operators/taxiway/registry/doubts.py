@@ -3,9 +3,10 @@
 A doubt is a sentence. Who refuses for one, and where it is a mark instead, is decided in `models.py`.
 """
 
-from taxiway.datasets import cards
+from collections.abc import Mapping
+
+from taxiway.datasets.ancestry import Ancestry
 from taxiway.datasets.facts import UNTRACEABLE, Origin
-from taxiway.datasets.lookup import get
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import DatasetNotFoundError
 from taxiway.packaging.package import CodePackage
@@ -38,32 +39,52 @@ def of_data(version: DatasetVersion, settings: Settings) -> tuple[str, ...]:
     Raises:
         ToolFailedError: If the data repository cannot be asked.
     """
-    return tuple(dict.fromkeys(_of_data(version, settings, frozenset())))
+    known = Ancestry(settings)
+    found: dict[str, list[str]] = {}
+    open_: dict[str, DatasetVersion] = {version.tag: version}
+    while open_:
+        tag, each = next(reversed(open_.items()))
+        origins = known.facts(each).origins
+        parents = {tag: _parent(known, tag) for origin in origins for tag in origin.parents}
+        unknown = (one for one in parents.values() if one and one.tag not in (*found, *open_))
+        missing = next(unknown, None)
+        if missing is not None:
+            open_[missing.tag] = missing
+        else:
+            found[tag] = _of_bytes(each, known, parents, found)
+            del open_[tag]
+    return tuple(dict.fromkeys(found[version.tag]))
 
 
-def _of_data(version: DatasetVersion, settings: Settings, seen: frozenset[str]) -> list[str]:
+def _of_bytes(
+    version: DatasetVersion,
+    known: Ancestry,
+    parents: Mapping[str, DatasetVersion | None],
+    found: Mapping[str, list[str]],
+) -> list[str]:
     """Return the doubts about bytes: none where they came from outside, or were made once in a way that has none."""
-    known = cards.facts(version, settings)
-    ways = [_of_origin(version, origin, settings, seen | {version.tag}) for origin in known.origins]
-    is_known = known.origin is None or not all(ways)
+    said = known.facts(version)
+    ways = [_of_origin(version, origin, parents, found) for origin in said.origins]
+    is_known = said.origin is None or not all(ways)
     return [] if is_known else [doubt for way in ways for doubt in way]
 
 
 def _of_origin(
-    version: DatasetVersion, origin: Origin, settings: Settings, seen: frozenset[str]
+    version: DatasetVersion,
+    origin: Origin,
+    parents: Mapping[str, DatasetVersion | None],
+    found: Mapping[str, list[str]],
 ) -> list[str]:
-    own = [f"its data {version.tag}: {reason}" for reason in origin.details.get(UNTRACEABLE, ())]
-    return own + [
-        doubt
-        for tag in origin.parents
-        if tag not in seen
-        for doubt in _of_parent(tag, version, settings, seen)
-    ]
+    doubts = [f"its data {version.tag}: {reason}" for reason in origin.details.get(UNTRACEABLE, ())]
+    for tag in origin.parents:
+        if parents[tag] is None:
+            doubts.append(f"its data {version.tag} was made of {tag}, which is not in this data repository")
+        doubts += found.get(tag, ())
+    return list(dict.fromkeys(doubts))
 
 
-def _of_parent(tag: str, child: DatasetVersion, settings: Settings, seen: frozenset[str]) -> list[str]:
+def _parent(known: Ancestry, tag: str) -> DatasetVersion | None:
     try:
-        parent = get(tag.partition("@")[0], tag, settings)
+        return known.version(tag)
     except DatasetNotFoundError:
-        return [f"its data {child.tag} was made of {tag}, which is not in this data repository"]
-    return _of_data(parent, settings, seen)
+        return None

@@ -63,10 +63,13 @@ def work(
         search = Search(bench, found, me)
         search.forget_failed()
         search.sweep()
-        while not search.is_done():
-            _run_threads(search, max(1, parallel))
+        while True:
+            if not search.is_done():
+                _run_threads(search, max(1, parallel))
             # What a worker left open that died is known now, and may be missing in the number.
             search.settle()
+            if search.is_done():
+                break
         keeping.publish(bench, search.trials())
     if search.failures and not any(each.state.name == "COMPLETE" for each in search.trials()):
         raise search.failures[-1]

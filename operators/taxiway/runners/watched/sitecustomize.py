@@ -43,7 +43,8 @@ SHARED = (
         "misc",
         "nvidia",
     ),
-    *("proj", "python3", "ssl", "tcltk", "terminfo", "X11", "zoneinfo"),
+    *("glvnd", "hwdata", "vulkan"),
+    *("proj", "python3", "python-wheels", "ssl", "tcltk", "terminfo", "X11", "zoneinfo"),
 )
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where others' files are told from the run's own by their age
 INPUTS = ("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", "TAXIWAY_SECRETS_DIR")
@@ -304,7 +305,17 @@ def _interpreter() -> list[str]:
 
 
 def _shared() -> list[str]:
-    return [os.path.join(root, name) for root in ("/usr/share", "/usr/local/share") for name in SHARED]
+    shared = [os.path.join(root, name) for root in ("/usr/share", "/usr/local/share") for name in SHARED]
+    return [*shared, *_accelerators()]
+
+
+def _accelerators() -> list[str]:
+    """Return where libraries of accelerators lie, which come with the machine and read files of their own."""
+    found = ["/opt/nvidia", "/opt/rocm", "/usr/local/nvidia", "/run/nvidia-persistenced"]
+    try:
+        return found + ["/usr/local/" + name for name in os.listdir("/usr/local") if name.startswith("cuda")]
+    except OSError:
+        return found
 
 
 def _is_outside(words: list[Any]) -> bool:
