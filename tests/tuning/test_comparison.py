@@ -35,10 +35,10 @@ def test_verdict_is_measured_on_held_out_items_against_the_live_version_and_not_
     assert found.difference is not None
     assert 0 < found.low <= found.difference
     assert "400 items that the search did not see, and 3 seeds" in found.verdict
-    # Three seeds of the best, and the defaults.
-    assert len(runs_of("repeat", handle, live)) == len(runs_of("repeat evaluation", handle, live)) == 4
+    # Three seeds of the best, and of the defaults.
+    assert len(runs_of("repeat", handle, live)) == len(runs_of("repeat evaluation", handle, live)) == 6
     assert tune(handle, dataset, live, **asked) == found
-    assert len(runs_of("repeat", handle, live)) == 4
+    assert len(runs_of("repeat", handle, live)) == 6
     assert not list((live.home / "runs").glob("*/output"))
 
     # The live version is measured as it is, and not trained again: its parameters alone would be poor.
@@ -47,7 +47,7 @@ def test_verdict_is_measured_on_held_out_items_against_the_live_version_and_not_
     again = tune(handle, dataset, live, **asked)
     assert again.rival == f"{handle}/{champion.version}"
     assert again.better in ("no", "inconclusive")
-    assert len(runs_of("repeat", handle, live)) == 4
+    assert len(runs_of("repeat", handle, live)) == 6
     assert [run.tags["taxiway.model_version"] for run in runs_of("evaluation", handle, live)] == ["1"]
 
 

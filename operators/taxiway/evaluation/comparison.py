@@ -101,7 +101,8 @@ def item_differences(
 ) -> "np.ndarray | str":
     """Return how much better one version is than another at each item, or why that cannot be told.
 
-    The items are in the order of the other: versions that are held against one are item by item in the same order.
+    The items are in the order of their names, whatever order an evaluation left them in: what is held together over
+    several versions is item by item the same.
     """
     if ours is None or theirs is None:
         return "the evaluation leaves no predictions"
@@ -109,10 +110,12 @@ def item_differences(
         return "the predictions of the two are not of the same items"
     if name != ACCURACY and not (_is_numeric(ours, name) and _is_numeric(theirs, name)):
         return f"the predictions have no column of numbers {name}"
-    place = {item: number for number, item in enumerate(ours.ids)}
-    order = [place[item] for item in theirs.ids]
-    differences: np.ndarray = _numbers(ours, name)[order] - _numbers(theirs, name)
+    differences: np.ndarray = _numbers(ours, name)[_sorted(ours)] - _numbers(theirs, name)[_sorted(theirs)]
     return differences if direction == "maximize" else -differences
+
+
+def _sorted(found: Predictions) -> list[int]:
+    return sorted(range(len(found.ids)), key=found.ids.__getitem__)
 
 
 def _missing(name: str, ours: Measured, theirs: Measured) -> str | None:

@@ -2,20 +2,21 @@
 
 The parameters are trained again, with seeds that the search did not use, and each of these models is measured by the
 handle's registered evaluation, as the gate measures; so is the rival, which is one model: the live version as it is, or
-the defaults, trained once.
+the defaults, trained with the same seeds.
 """
 
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from taxiway import champion, component, training, tries
-from taxiway.errors import ComponentFailedError, OutputFaultsError, PackageNotRegisteredError
+from taxiway.errors import PackageNotRegisteredError
 from taxiway.evaluation import evaluating, measuring
 from taxiway.evaluation.comparison import item_differences
 from taxiway.evaluation.predictions import ACCURACY
@@ -85,8 +86,12 @@ def compare(bench: Bench, best: Mapping[str, Any], rival: Rival, repeats: int, p
     )
     seeds = [bench.plan.seed + FIRST_SEED + at for at in range(repeats)]
     recipes = [replace(bench.base, params=best, seed=seed) for seed in seeds]
-    theirs, *ours = _measure_all(bench, judging, rival, recipes, parallel, stop)
-    return _judged(ours, theirs, bars)
+    # Of defaults one training would be one draw: theirs are as many as ours, with the same seeds.
+    is_trained = rival.version is None
+    defaults = [replace(bench.base, params=rival.params, seed=seed) for seed in seeds if is_trained]
+    found = _measure_all(bench, judging, rival, [*defaults, *recipes], parallel, stop)
+    theirs, ours = found[:-repeats], found[-repeats:]
+    return _judged(ours, theirs if is_trained else theirs * repeats, bars)
 
 
 def _is_same(base: Recipe, best: Mapping[str, Any], rival: Rival) -> bool:
@@ -107,15 +112,11 @@ def _measure_all(
     parallel: int,
     stop: Stop,
 ) -> list[Measured]:
-    """Return what the rival measured, and after it the models of the recipes."""
-
-    def first() -> Measured:
-        if rival.version is not None:
-            return measuring.measure(rival.version, judging)[1]
-        return _repeat(bench, judging, replace(bench.base, params=rival.params), stop)
-
+    """Return what the rival measured, where it is a version, and after it the models of the recipes."""
+    works: list[Callable[[], Measured]] = [partial(_repeat, bench, judging, each, stop) for each in recipes]
+    if (version := rival.version) is not None:
+        works.insert(0, lambda: measuring.measure(version, judging)[1])
     with ThreadPoolExecutor(max(1, parallel)) as pool:
-        works = [first, *(lambda each=each: _repeat(bench, judging, each, stop) for each in recipes)]
         running = [pool.submit(contextvars.copy_context().run, work) for work in works]
         try:
             return [each.result() for each in running]
@@ -125,9 +126,12 @@ def _measure_all(
             raise
 
 
-def _judged(ours: Sequence[Measured], theirs: Measured, bars: Bars) -> Verdict:
+def _judged(ours: Sequence[Measured], theirs: Sequence[Measured], bars: Bars) -> Verdict:
     metric = bars.compare or ACCURACY
-    rows = [item_differences(metric, bars.direction, each.predictions, theirs.predictions) for each in ours]
+    rows = [
+        item_differences(metric, bars.direction, one.predictions, other.predictions)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
     why = next((row for row in rows if isinstance(row, str)), None)
     if why is not None:
         return Verdict(better="inconclusive", reason=f"{metric} cannot be compared item by item: {why}")
@@ -191,6 +195,3 @@ def _train(bench: Bench, recipe: Recipe, stop: Stop) -> Path:
             return result.output_dir.parent
         finally:
             tracking.finish(run.run_id, status, bench.settings)
-
-
-FAILURES = (ComponentFailedError, OutputFaultsError)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from taxiway import provenance as who
 from taxiway import training
 from taxiway.datasets.versions import DatasetVersion
-from taxiway.errors import InvalidSpecError, NoFeasibleTrialError
+from taxiway.errors import (
+    InvalidSpecError,
+    JobStoppedError,
+    NoFeasibleTrialError,
+    TaxiwayError,
+    TransportError,
+)
 from taxiway.provenance import Provenance
 from taxiway.registry import tracking
 from taxiway.registry.models import Recipe
@@ -249,12 +255,15 @@ def _result(plan: StudyPlan, goal: Goal, trials: "list[FrozenTrial]", taken: Cho
 def _judged(result: TuneResult, bench: Bench, parallel: int, repeats: int) -> TuneResult:
     if repeats == 0:
         return result
-    rival = comparison.rival_of(bench.base, bench.settings, bench.log)
     try:
+        rival = comparison.rival_of(bench.base, bench.settings, bench.log)
         found = comparison.compare(bench, result.params, rival, repeats, parallel)
-    except comparison.FAILURES as exc:
-        bench.log(f"the parameters could not be compared with {rival.name}: {exc}")
-        return result
+    except (JobStoppedError, TransportError):
+        raise
+    except TaxiwayError as exc:
+        # The search has ended well; what it found is not thrown away because nobody can say how good it is.
+        bench.log(f"the parameters could not be compared with what is there: {exc}")
+        return dataclasses.replace(result, better="inconclusive", verdict=f"could not be compared: {exc}")
     bench.log(_sentence(found, rival.name))
     return dataclasses.replace(
         result,
