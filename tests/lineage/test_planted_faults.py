@@ -161,7 +161,8 @@ def test_evaluation_that_reads_a_second_file_opens_no_gate(
     assert found.passed
     assert str(second) in found.notes[-1]
     second.unlink()
-    assert evaluate(handle, made.version, dataset, live).notes == ()
+    clean = evaluate(handle, made.version, dataset, live)
+    assert not [note for note in clean.notes if "cannot be relied on" in note]
 
 
 def test_wheel_of_a_library_that_was_tampered_with_is_refused_and_brought_again(
