@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -246,9 +247,12 @@ def _answers(folder: Path, process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
         raise RuntimeError(f"the engine ended: {(folder / 'log').read_text()[-2000:]}")
     try:
+        # Asked first by hand: where nobody listens yet, httpx forgets to close its socket.
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.connect(str(folder / "socket"))
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / "socket"))) as client:
             return client.get("http://engine/_ping").status_code == httpx.codes.OK
-    except httpx.HTTPError:
+    except (OSError, httpx.HTTPError):
         return False
 
 
