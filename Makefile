@@ -62,8 +62,8 @@ test: $(READY) ## All tests
 	$(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder -m "not alone"
 	$(PYTEST) -m alone
 
-benchmarks: $(READY) ## What it costs and what it keeps: a table of figures and bars for each; about an hour
-	@missed=0; for name in imports statistics switch rollback crashes; do \
+benchmarks: $(READY) ## What it costs and what it keeps: a table of figures and bars for each; about two hours
+	@missed=0; for name in imports statistics switch rollback crashes tuning path lineage datasets scale; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || missed=1; done; exit $$missed
 
 trial: $(FETCHED) ## The whole path on this machine, with a real Airflow; EXIT=1 stops by itself
