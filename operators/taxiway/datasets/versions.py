@@ -134,12 +134,7 @@ def append(
             paths=paths,
             message=message,
             card=said,
-            origin=Origin(
-                kind="append",
-                parents={before.tag: before.hash, **(origin.parents if origin else {})},
-                details=origin.details if origin else {},
-                output=listing.hash,
-            ),
+            origin=_of_both(before, origin, listing),
             made_by=cards.maker(provenance),
             known=cards.facts(before, settings).profile,
             base=before.version if is_newest else None,
@@ -152,6 +147,12 @@ def append(
         log(between(before, old, made, listing).text)
         return made
     raise ToolFailedError(f"append to {name}", 1, f"others were first, {repository.ATTEMPTS} times in a row")
+
+
+def _of_both(before: DatasetVersion, added: Origin | None, listing: Listing) -> Origin:
+    """Return what a version is made of that holds another's files and added ones, which may be of others themselves."""
+    parents = {before.tag: before.hash, **(added.parents if added else {})}
+    return Origin(kind="append", parents=parents, details=added.details if added else {}, output=listing.hash)
 
 
 def _joined(
