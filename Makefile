@@ -57,10 +57,11 @@ format: $(READY) ## Put the code in form
 quick: $(READY) ## The tests that need no servers, on every core, under two minutes
 	$(PYTEST) -n auto -m "not slow and not docker"
 
-# Tests wait for servers more than they compute: two workers end in two thirds of the time of one.
+# Tests wait for servers more than they compute: two workers end in two thirds of the time of one. What wants the machine
+# for itself runs afterwards, whatever failed before: one run tells all that is wrong.
 test: $(READY) ## All tests
-	$(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder -m "not alone"
-	$(PYTEST) -m alone
+	@failed=0; $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder -m "not alone" || failed=1; \
+	  $(PYTEST) -m alone || failed=1; exit $$failed
 
 benchmarks: $(READY) ## What it costs and what it keeps: a table of figures and bars for each; about two hours
 	@missed=0; for name in imports statistics switch rollback crashes tuning path lineage datasets scale; do \

@@ -42,7 +42,6 @@ from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.spec import spec_from_json
 from taxiway_serving.rollout.state import Status
 from taxiway_serving.routing.envoy import EnvoyRouter
-from taxiway_serving.runtimes.docker import VERSION
 from taxiway_serving.runtimes.engine import connect_late
 from taxiway_serving.runtimes.images import Image
 from taxiway_serving.runtimes.runtime import VariantSpec, VariantState
@@ -188,16 +187,20 @@ class SwarmPlane:
         return seen is not None and len(self.addresses(version)) == replicas and not seen.reason
 
     def spread(self, version: int) -> None:
-        """Have the replicas placed anew, one on each node, and wait until they are."""
-        engine = SwarmEngine(self.swarm.first.client, self.swarm.first.url)
-        (service,) = engine.services({VERSION: str(version)})
-        template = dict(service.spec["TaskTemplate"])
-        template["ForceUpdate"] = template.get("ForceUpdate", 0) + 1
-        engine.update_service(service, {**service.spec, "TaskTemplate": template})
-        wait_until(
-            lambda: len(set(self.hosts(version))) == REPLICAS and self.is_whole(version),
-            what="a replica on each node",
-        )
+        """Wait until each node has a replica: with one more for a while, where the Swarm placed both on one node.
+
+        A Swarm places a new replica where fewest are and takes one away where most are. To place both anew would not
+        do: when the second one is placed the nodes have one each, and either may get it.
+        """
+        if self._is_spread(version):
+            return
+        self.change(version, replicas=REPLICAS + 1)
+        wait_until(lambda: self.is_whole(version, REPLICAS + 1), what="one more replica")
+        self.change(version, replicas=REPLICAS)
+        wait_until(lambda: self._is_spread(version), what="a replica on each node")
+
+    def _is_spread(self, version: int) -> bool:
+        return self.is_whole(version) and len(set(self.hosts(version))) == REPLICAS
 
     def _end(self) -> None:
         """End every version, and keep what the ledger says of it all."""
@@ -254,7 +257,7 @@ def drained(made: SwarmPlane) -> None:
 
 
 def returned(made: SwarmPlane) -> None:
-    """Let the second node take replicas again, and place them anew."""
+    """Let the second node take replicas again, and bring one there."""
     made.swarm.set_availability(made.swarm.second, "active")
     made.spread(2)
 
@@ -302,11 +305,13 @@ def measured(made: SwarmPlane) -> Iterator[Figure]:
     made.deploy(1)
     yield Figure(name="2 replicas ready, s", value=time.monotonic() - began_s)
     made.promote(1)
-    wait_until(lambda: len(set(made.hosts(1))) == REPLICAS, what="a replica on each node")
+    made.spread(1)
     url = f"{made.settings.gateway_url}/{HANDLE}"
     with load(url, rate_rps=RATE_RPS, record=made.settings.home / "requests.tsv") as running:
         time.sleep(SETTLE_S)
         for name, event in EVENTS.items():
+            if event in (drained, cut_off):
+                made.spread(2)
             yield from _counted(made, name, event, running)
     sent = running.sent()
     yield Figure(name="requests", value=len(sent))
