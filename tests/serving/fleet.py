@@ -29,6 +29,7 @@ class Controller:
         self.receiver = AttemptReceiver(settings.attempt_log)
         self.receiver.open()
         self.router.streams.on_join = self.receiver.joined
+        self.router.streams.on_leave = self.receiver.left
         self.source = FleetAttempts(AttemptLog(settings.attempt_log), self.receiver, self.router.logged)
         self._stack = ExitStack()
         self._stack.callback(self.router.close)

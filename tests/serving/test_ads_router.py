@@ -18,7 +18,7 @@ from taxiway_serving.routing.ads_streams import METHOD
 from taxiway_serving.routing.read_back import split_of
 from taxiway_serving.routing.router import Backend, Table
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy
+from tests.serving.conftest import Gateway, Toy, wait_until
 from tests.serving.fleet import Controller, fleet, grows, load
 from tests.serving.traffic import predict, put, table
 
@@ -51,8 +51,10 @@ class TestAdsRouter(RouterContract):
 
 
 def test_fleet_follows_one_table_and_silence_is_not_consent(
-    tmp_path: Path, toy: MakeToy, until: Until
+    tmp_path: Path, toy: MakeToy, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("taxiway_serving.routing.ads_server.ALIVE_S", 1.0)
+    monkeypatch.setattr("taxiway_serving.routing.ads_server.ALIVE_TIMEOUT_S", 6.0)
     toys = toy(1), toy(2)
     with fleet(tmp_path, envoys=2) as (controller, gateways):
         router = controller.router
@@ -75,6 +77,9 @@ def test_fleet_follows_one_table_and_silence_is_not_consent(
         until(lambda: split_in(gateways[0]) == Split.of(1, {2: 60}))
         assert router.applied(revision) is Answer.UNKNOWN
         until(lambda: all_unknown(router))
+        # Its stream is not believed to be open for ever, and who answers nothing is still not gone.
+        wait_until(lambda: len(router.streams.sessions()) == 1, deadline_s=90)
+        assert router.applied(revision) is Answer.UNKNOWN
         gateways[1].resume()
         until(lambda: router.applied(revision) is Answer.YES)
         assert split_in(gateways[1]) == router.observed("digits") == Split.of(1, {2: 60})

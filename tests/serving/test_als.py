@@ -1,7 +1,9 @@
 """Attempts that Envoys tell the controller: the same lines as in a file, each once, and what is missing is unknown."""
 
+import errno
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +132,39 @@ def test_envoy_that_comes_back_leaves_a_gap_in_the_log(log: Log, tmp_path: Path)
     assert [log.look().is_complete for _ in range(2)] == [True, True]
 
 
+def test_envoy_that_is_gone_leaves_a_gap_in_the_log(log: Log, tmp_path: Path) -> None:
+    """What a killed Envoy had not told yet nobody can count: not even that it was none."""
+    log.receiver.joined("gateway", had_before=False)
+    log.tell(2)
+    log.logged = 2
+    assert log.look().is_complete
+    log.receiver.left("gateway")
+    assert [log.look().is_complete for _ in range(2)] == [False, True]
+    assert json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[-1]) == {"gap": "gateway"}
+
+
+def test_attempts_that_the_disk_did_not_take_are_not_received(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = os.write
+
+    def nearly_full(handle: int, content: bytes) -> int:
+        monkeypatch.setattr(os, "write", full)
+        return written(handle, content[: len(content) // 2])
+
+    def full(_handle: int, _content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    log.receiver.joined("gateway", had_before=False)
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(OSError, match="no space left"):
+        log.tell(10)
+    monkeypatch.undo()
+    log.logged = 10
+    log.look()
+    assert not log.look().is_complete
+
+
 def test_restarted_envoy_counts_anew(log: Log) -> None:
     log.receiver.joined("gateway", had_before=False)
     log.logged = 4
@@ -138,7 +173,7 @@ def test_restarted_envoy_counts_anew(log: Log) -> None:
     log.receiver.joined("gateway", had_before=False)
     log.logged = 1
     log.tell(1)
-    assert [log.look().is_complete for _ in range(2)] == [True, True]
+    assert [log.look().is_complete for _ in range(2)] == [False, True]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -248,6 +249,52 @@ def test_database_that_went_away_ends_the_term(stand: Stand, url: str) -> None:
             write_and_lose()
         assert term.ended.is_set()
         assert PASSWORD not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_connections_that_went_away_at_rest_are_made_anew(url: str) -> None:
+    """As after a restart of PostgreSQL: nobody was in the middle of anything, and nobody notices."""
+    with closing(SqlStore(url)) as store:
+        store.commit(note(1))
+        tamper(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        store.commit(note(2))
+        assert len(store.entries(None, after=0, limit=9)) == 2
+
+
+def test_host_of_the_database_that_says_nothing_is_given_up(url: str) -> None:
+    asked = "tcp_user_timeout=7000"
+    for address, patience_ms in ((url, "10000"), (f"{url}?{asked}", "7000")):
+        with closing(Database(address)) as database, database.reading() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            told = driver.info.get_parameters()
+        assert told["tcp_user_timeout"] == patience_ms
+        assert (told["keepalives_idle"], told["keepalives_count"]) == ("3", "3")
+
+
+def test_database_that_is_closed_leaves_no_connection_open(url: str) -> None:
+    """A thread that is in the middle of a question when its controller ends gives its connection back too late."""
+    database = Database(url)
+    with database.reading() as connection:
+        driver = connection.connection.driver_connection
+        connection.exec_driver_sql("SELECT 1")
+        database.close()
+        assert driver is not None
+        assert not driver.closed
+    assert driver.closed
+
+
+def test_database_without_a_free_connection_is_told_as_trouble(url: str) -> None:
+    with closing(Database(url)) as database, ExitStack() as stack:
+        pool: Any = database._pool
+        pool._timeout = 0.0
+        for _ in range(pool.size() + pool._max_overflow):
+            stack.enter_context(database.reading())
+        with pytest.raises(TransportError, match="every connection is in use"), database.reading():
+            pass
 
 
 def test_wrong_password_and_wrong_address_show_no_password(url: str) -> None:

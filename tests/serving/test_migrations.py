@@ -160,6 +160,27 @@ def test_newer_database_is_refused(url: str) -> None:
         Database(url)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE outbox (id INTEGER)",
+        "CREATE TABLE alembic_version AS SELECT '686269002441' AS version_num",
+    ],
+    ids=["a-name", "migrations"],
+)
+def test_database_of_another_program_is_refused_and_left_as_it_is(postgres: Postgres, made: str) -> None:
+    """Airflow and MLflow keep their own revision in a table of the same name."""
+    url = postgres.database()
+    tamper(url, made)
+    with pytest.raises(InvalidSpecError, match=r"another program's tables.*of its own"):
+        Database(url)
+    names = postgres.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=url.rpartition("/")[2]
+    )
+    assert len(names) == 1
+
+
 def test_statements_for_sqlite_are_not_printed(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'controller.db'}")
     with pytest.raises(InvalidSpecError, match="make a copy"):

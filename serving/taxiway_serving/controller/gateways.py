@@ -12,7 +12,7 @@ from taxiway_serving.evidence.source import Source
 from taxiway_serving.ledger.store import Store
 from taxiway_serving.routing.ads import AdsRouter
 from taxiway_serving.routing.rotation import LogRotation
-from taxiway_serving.routing.router import Router, Table
+from taxiway_serving.routing.router import Router, Table, always_may
 from taxiway_serving.settings import ServingSettings
 
 
@@ -32,21 +32,24 @@ class Gateways:
 
 
 @contextmanager
-def gateways(settings: ServingSettings, store: Store) -> Iterator[Gateways]:
+def gateways(
+    settings: ServingSettings, store: Store, *, may_act: Callable[[], None] = always_may
+) -> Iterator[Gateways]:
     """Return the gateways of the settings; the Envoys of a fleet may connect while the context lasts.
 
     Args:
         settings: Of the controller.
         store: What it knows. Where it knows no endpoint, an Envoy that has nothing may begin with nothing.
+        may_act: Called before a gateway is told anything; raises if another controller leads.
     """
-    with closing(routing.chosen(settings)) as router:
+    with closing(routing.chosen(settings, may_act=may_act)) as router:
         if not isinstance(router, AdsRouter):
             log = AttemptLog(settings.attempt_log)
             yield Gateways(router=router, source=log, rotate=LogRotation(settings).look)
             return
         receiver = als.AttemptReceiver(settings.attempt_log)
         receiver.open()
-        router.streams.on_join = receiver.joined
+        router.streams.on_join, router.streams.on_leave = receiver.joined, receiver.left
         if not store.fleet().endpoints:
             router.publish(Table(routes=()))
         with router.serving({als.METHOD: receiver.receive}):

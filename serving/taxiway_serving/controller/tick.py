@@ -21,7 +21,7 @@ from taxiway_serving.errors import TaxiwayError
 from taxiway_serving.evidence.source import Source
 from taxiway_serving.ledger.store import Change, Fleet, Note, Store, Variant, Wish
 from taxiway_serving.names import VariantId
-from taxiway_serving.routing.router import Revision, Router
+from taxiway_serving.routing.router import Revision, Router, always_may
 from taxiway_serving.runtimes.runtime import Runtime, VariantSpec
 from taxiway_serving.settings import MOST_ROLLOUTS
 from taxiway_serving.split import Split
@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 3.0
 """A variant that is stopped has no request under way; what is long here, the guards of all handles wait for."""
-
-
-def _yes() -> None:
-    """Let everything be done: there is one controller."""
 
 
 class Reconciler:
@@ -51,7 +47,7 @@ class Reconciler:
         mirror_to: tuple[str, int] | None = None,
         most_rollouts: int = MOST_ROLLOUTS,
         chores: Mapping[str, Callable[[], None]] | None = None,
-        may_act: Callable[[], None] = _yes,
+        may_act: Callable[[], None] = always_may,
     ) -> None:
         """Wire the parts; nothing is looked at yet.
 
@@ -178,6 +174,8 @@ class Reconciler:
         wanted = self._tables.table(fleet, self.world.variants).revision()
         if self._router.applied(wanted) is not Answer.YES:
             return
+        # To ask every gateway takes a while; by now it may be wanted again.
+        self._may_act()
         self._runtime.stop(VariantId(handle=variant.handle, version=variant.version), grace_s=STOP_GRACE_S)
         note = Note(
             at_s=self._clock(),

@@ -28,6 +28,7 @@ from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.ledger.term import Term
 from taxiway_serving.ledger.timeline import SqlTimeline
+from taxiway_serving.routing.router import always_may
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.shadow.comparator import Comparator, comparing
 
@@ -60,7 +61,8 @@ def _wired(settings: ServingSettings, comparator: Comparator, term: Term | None)
         runtime = runtimes.chosen(settings)
         shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
         sensing = stack.enter_context(closing(sense(settings, shadowing, term)))
-        routed = stack.enter_context(gateways(settings, store))
+        may_act = term.check if term else always_may
+        routed = stack.enter_context(gateways(settings, store, may_act=may_act))
         scaler = Scaler(store, routed.router.in_flight, time.time, per_replica=settings.in_flight_per_replica)
         reconciler = Reconciler(
             store=store,
@@ -77,7 +79,7 @@ def _wired(settings: ServingSettings, comparator: Comparator, term: Term | None)
                 "number of replicas": lambda: scaler.look(reconciler.lock),
                 "old timelines": lambda: sensing.timeline.tidy(now_s=time.time()),
             },
-            **({"may_act": term.check} if term else {}),
+            may_act=may_act,
         )
         commands = Commands(
             store=store,

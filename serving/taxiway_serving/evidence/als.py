@@ -119,10 +119,15 @@ class AttemptReceiver:
         """
         with self._lock:
             old = self._accounts.get(node)
-            if had_before or (old is not None and old.missing):
-                self._append(json.dumps({"gap": node}).encode() + b"\n")
+            if had_before or old is not None:
+                self._append(_gap(node))
             received = old.received if old is not None and had_before else 0
             self._accounts[node] = _Account(received=received, before=None if had_before else 0)
+
+    def left(self, node: str) -> None:
+        """Note that an Envoy is gone, or nobody hears it: what it had not told yet went with it, if there was any."""
+        with self._lock:
+            self._append(_gap(node))
 
     def is_whole(self, logged: Mapping[str, int]) -> bool:
         """Tell whether everything has come that Envoys had logged at the look before this one.
@@ -164,7 +169,9 @@ class AttemptReceiver:
             return
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, content)
+            # A disk that is nearly full takes a part: what is not written was not received.
+            while content:
+                content = content[os.write(handle, content) :]
             os.fdatasync(handle)
         finally:
             os.close(handle)
@@ -209,6 +216,11 @@ class FleetAttempts:
             except TransportError:
                 self._is_whole = False
         return self._is_whole
+
+
+def _gap(node: str) -> bytes:
+    """Return the line behind which attempts may be missing; it is none itself, so evidence is unknown there."""
+    return json.dumps({"gap": node}).encode() + b"\n"
 
 
 def attempts_told(content: bytes) -> tuple[str, list[dict[str, Any]]]:

@@ -8,7 +8,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as NoRoomError
 
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.ledger.dialects import POSTGRESQL, SQLITE
@@ -19,6 +27,14 @@ DRIVER: Final = "postgresql+psycopg"
 CONNECT_S: Final = 5
 IDLE_S: Final = 5.0
 """A leader that stops in the middle of a transaction keeps others out; after this PostgreSQL ends that transaction."""
+SILENCE: Final = {
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A host of a database that is gone says nothing: a connection to it is given up after some 10 s, and not after a
+quarter of an hour. As libpq wants them: in seconds, and the last in milliseconds."""
 
 
 class Database:
@@ -40,6 +56,7 @@ class Database:
         """
         self._term = term
         self._engine = open_engine(url, idle_s=term.lease_s if term else IDLE_S)
+        self._pool, self._is_closed = self._engine.pool, False
         try:
             with _told():
                 bring_up_to_date(self._engine)
@@ -48,8 +65,9 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Give file and connections back."""
-        self._engine.dispose()
+        """Give file and connections back; those that other threads have in use, as soon as they are done."""
+        self._is_closed = True
+        self._pool.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -58,7 +76,7 @@ class Database:
         Raises:
             TransportError: If the database cannot be asked now.
         """
-        with _told(), self._engine.connect() as connection:
+        with _told(), self._open(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -71,7 +89,7 @@ class Database:
                 last transaction was stored, and the next term reads that from the tables.
         """
         try:
-            with _told(), self._engine.begin() as connection:
+            with _told(), self._open(), self._engine.begin() as connection:
                 if self._term is not None:
                     self._term.hold(connection)
                 yield connection
@@ -79,6 +97,15 @@ class Database:
             if self._term is not None:
                 self._term.end(str(error))
             raise
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Leave no connection open that was in use while the database was closed."""
+        try:
+            yield
+        finally:
+            if self._is_closed:
+                self._pool.dispose()
 
 
 def open_engine(url: str, *, idle_s: float = IDLE_S) -> Engine:
@@ -105,7 +132,12 @@ def open_engine(url: str, *, idle_s: float = IDLE_S) -> Engine:
 
 def _open_postgresql(url: URL, idle_s: float) -> Engine:
     options = f"-c idle_in_transaction_session_timeout={math.ceil(idle_s * 1000)}"
-    arguments = {"connect_timeout": CONNECT_S, "options": options, "application_name": "taxiway"}
+    arguments = {
+        "connect_timeout": CONNECT_S,
+        "options": options,
+        "application_name": "taxiway",
+        **{name: value for name, value in SILENCE.items() if name not in url.query},
+    }
     try:
         return sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError as error:
@@ -131,14 +163,15 @@ def _told() -> Iterator[None]:
     """Tell trouble with the database as what it is to callers: worth another try."""
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError) as error:
+    except (OperationalError, InterfaceError, InternalError, NoRoomError) as error:
         raise TransportError(
             "the controller's database", f"nothing is known to be stored: {_said(error)}"
         ) from error
 
 
-def _said(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())
+def _said(error: SQLAlchemyError) -> str:
+    told = error.orig if isinstance(error, DBAPIError) else "every connection is in use"
+    return " ".join(str(told).split())
 
 
 def _make_durable(connection: Any, _record: Any) -> None:

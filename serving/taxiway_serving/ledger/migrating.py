@@ -33,7 +33,7 @@ def bring_up_to_date(engine: Engine) -> None:
     """Make the tables, or upgrade them; where they are today's, look and do nothing.
 
     Raises:
-        InvalidSpecError: If a newer Taxiway has been here.
+        InvalidSpecError: If a newer Taxiway has been here, or another program.
     """
     with engine.connect() as connection:
         if _revision(connection) == HEAD:
@@ -47,6 +47,9 @@ def bring_up_to_date(engine: Engine) -> None:
             _alembic("stamp", connection, HEAD)
         elif (before := _revision_before_alembic(connection)) is not None:
             _alembic("stamp", connection, before)
+        elif engine.dialect.name == POSTGRESQL:
+            # No Taxiway was on PostgreSQL before Alembic.
+            raise _foreign(", ".join(sorted(_own_names(connection))))
         _alembic("upgrade", connection, HEAD)
         if engine.dialect.name == SQLITE:
             # A Taxiway from before Alembic looks here, and refuses what it does not know.
@@ -118,7 +121,12 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _is_empty(connection: Connection) -> bool:
-    return not set(META.tables) & set(sa.inspect(connection).get_table_names())
+    return not _own_names(connection)
+
+
+def _own_names(connection: Connection) -> set[str]:
+    """Return the names of tables that Taxiway would make, and that are there."""
+    return set(META.tables) & set(sa.inspect(connection).get_table_names())
 
 
 def _revision_before_alembic(connection: Connection) -> str | None:
@@ -135,8 +143,15 @@ def _revision_before_alembic(connection: Connection) -> str | None:
 
 
 def _check_known(found: str) -> None:
-    if not found.isdecimal() or int(found) > int(HEAD):
+    if not found.isdecimal() or len(found) != len(HEAD):
+        raise _foreign(f"{_REVISION.name}, which says {found}")
+    if int(found) > int(HEAD):
         raise _newer(f"schema {found}")
+
+
+def _foreign(found: str) -> InvalidSpecError:
+    fault = f"another program's tables are there: {found}; give Taxiway a database of its own"
+    return InvalidSpecError((fault,), "database")
 
 
 def _newer(found: str) -> InvalidSpecError:

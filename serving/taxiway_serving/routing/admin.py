@@ -3,10 +3,12 @@
 Only reads. Tolerant of what an answer has beside what was asked for, strict about what is missing.
 """
 
+import errno
 import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx
@@ -20,6 +22,11 @@ _WARMING_STAT: Final = "cluster_manager.warming_clusters"
 _LOGGED: Final = r"^access_logs\.grpc_access_log\.logs_(written|dropped)$"
 
 _HEALTHY: Final = ".membership_healthy"
+
+_PAUSE_S: Final = 1.0
+"""Seconds for which one that did not answer is not asked again: a look asks about each handle in turn."""
+_MOST_APART_S: Final = 10.0
+"""Seconds that an Envoy's clock may differ: above a slow answer, below what hides a version's first failures."""
 
 
 class NobodyThereError(TransportError):
@@ -58,6 +65,7 @@ class Admin:
         self._url = url
         self._healthy: Mapping[str, int] = {}
         self._fresh_until_s = 0.0
+        self._silent_until_s, self._silence = 0.0, ""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, headers=headers)
 
@@ -83,12 +91,19 @@ class Admin:
         """Return the name of the Envoy that listens there, or None if none does.
 
         Raises:
-            TransportError: If one listens but does not answer.
+            TransportError: If one listens but does not answer, or its clock is another than this host's: what it logs
+                would count for other times.
         """
         try:
-            return str(self._get("/server_info").get("node", {}).get("id", ""))
+            answer = self._answer("/server_info")
         except ConnectionRefusedError:
             return None
+        apart_s = _seconds_apart(answer)
+        if apart_s > _MOST_APART_S:
+            raise TransportError(
+                self._url, f"its clock is {apart_s:.0f} s off this host's; keep both right (NTP)"
+            )
+        return str(self._parsed("/server_info", answer).get("node", {}).get("id", ""))
 
     def active_clusters(self, names: Iterable[str]) -> set[str]:
         """Return which of these clusters may be used now.
@@ -182,13 +197,44 @@ class Admin:
             raise NobodyThereError(self._url, "no Envoy listens there") from exc
 
     def _get(self, path: str, **params: str) -> Any:
+        return self._parsed(path, self._answer(path, **params))
+
+    def _parsed(self, path: str, answer: httpx.Response) -> Any:
         try:
-            return self._client.get(path, params=params).raise_for_status().json()
-        except httpx.ConnectError as exc:
-            self._fresh_until_s = 0.0
-            raise ConnectionRefusedError(str(exc)) from exc
-        except (httpx.HTTPError, ValueError) as exc:
+            return answer.json()
+        except ValueError as exc:
             raise TransportError(self._url + path, f"{type(exc).__name__}: {exc}") from exc
+
+    def _answer(self, path: str, **params: str) -> httpx.Response:
+        if time.monotonic() < self._silent_until_s:
+            raise TransportError(self._url + path, self._silence)
+        try:
+            return self._client.get(path, params=params).raise_for_status()
+        except httpx.HTTPError as exc:
+            if _is_refused(exc):
+                self._fresh_until_s = 0.0
+                raise ConnectionRefusedError(str(exc)) from exc
+            reason = f"{type(exc).__name__}: {exc}"
+            if isinstance(exc, (httpx.TimeoutException, httpx.ConnectError)):
+                self._silent_until_s, self._silence = time.monotonic() + _PAUSE_S, reason
+            raise TransportError(self._url + path, reason) from exc
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Tell whether the host itself said that nobody listens. A name or a network that fails says nothing of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _seconds_apart(answer: httpx.Response) -> float:
+    """Return how far the clock of who answered is from this host's; 0 where the answer does not say."""
+    try:
+        return abs(time.time() - parsedate_to_datetime(answer.headers["date"]).timestamp())
+    except (KeyError, ValueError):
+        return 0.0
 
 
 def _configuration(values: Mapping[str, Any]) -> Configuration:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.errors import ConflictError, InvalidSpecError, TransportError
+from taxiway_serving.errors import ConflictError, InvalidSpecError, NotLeaderError, TransportError
 from taxiway_serving.names import VariantId, cluster_name
 from taxiway_serving.routing import read_back
 from taxiway_serving.routing.admin import Admin
@@ -19,7 +19,7 @@ from taxiway_serving.routing.ads_resources import Pieces, Workshop
 from taxiway_serving.routing.ads_server import AdsServer, Receive
 from taxiway_serving.routing.ads_streams import METHOD, Session, Streams
 from taxiway_serving.routing.fleet import Fleet
-from taxiway_serving.routing.router import Revision, Table
+from taxiway_serving.routing.router import Revision, Table, always_may
 from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
@@ -46,13 +46,20 @@ class AdsRouter:
         settings: Where the port is, what it asks for, and where the admin interfaces are.
         patience_s: Seconds that Envoys may take to use or refuse a table. Who took longer for the one before is not
             waited for.
+        may_act: Called before Envoys are told anything; raises if another controller leads. They are let go then.
     """
 
-    def __init__(self, settings: ServingSettings, *, patience_s: float = 5.0) -> None:
-        self._settings, self._patience_s = settings, patience_s
+    def __init__(
+        self,
+        settings: ServingSettings,
+        *,
+        patience_s: float = 5.0,
+        may_act: Callable[[], None] = always_may,
+    ) -> None:
+        self._settings, self._patience_s, self._may_act = settings, patience_s, may_act
         self._token = ensure_token(settings.gateway_token_file)
         self._fleet = Fleet(settings.fleet_admin_urls, token=self._token)
-        self._streams = Streams(self._fleet)
+        self._streams = Streams(self._fleet, leads=self._leads)
         self._workshop = Workshop()
         self._pieces: dict[Revision, Pieces] = {}
         self._server: AdsServer | None = None
@@ -84,6 +91,7 @@ class AdsRouter:
             token=self._token,
             conversations={METHOD: self._streams.converse},
             receivers=receivers or {},
+            leads=self._leads,
         )
         self._server.open()
         try:
@@ -175,16 +183,22 @@ class AdsRouter:
         """
         return self._ask(lambda _, admin: admin.logged())
 
+    def _leads(self) -> bool:
+        try:
+            self._may_act()
+        except NotLeaderError:
+            return False
+        return True
+
     def _pursue(self, made: Goal) -> None:
         """Set a goal, and wait until those who keep up are there or one of them refuses."""
         streams = self._streams
+        self._may_act()
         with streams.changed:
             last = streams.goal
             waited = [each for each in streams.sessions() if last is None or each.talk.is_settled(last)]
-            if last is not None and last.revision not in streams.refused:
-                streams.before = last
-            streams.goal = made
-            kept = {made.revision, *(goal.revision for goal in (last, streams.before) if goal is not None)}
+            streams.pursue(made)
+            kept = {goal.revision for goal in (made, last, *streams.earlier) if goal is not None}
             self._pieces = {name: each for name, each in self._pieces.items() if name in kept}
         if self._server is not None:
             self._server.soon(streams.wake)
@@ -224,16 +238,16 @@ class AdsRouter:
         """Return the streams by their Envoys' names, if those are all the Envoys that are there.
 
         Raises:
-            TransportError: If none is connected, one does not answer, or one answers that is not connected.
+            TransportError: If none is connected, it is not known who is there, or one answers that is not connected.
         """
         nodes = {session.node: session for session in sessions}
         presence = self._fleet.presence()
-        if nodes.keys() != presence.admins.keys():
+        # Who is silent is found out beside: to wait for it again at each question would take minutes.
+        if nodes.keys() != presence.admins.keys() and not presence.faults:
             presence = self._fleet.presence(fresh_s=_NEWS_S)
         if not nodes:
             raise TransportError("the fleet", "no Envoy is connected")
-        if presence.silent:
-            raise TransportError(", ".join(presence.silent), "does not answer")
+        presence.check()
         strangers = sorted(presence.admins.keys() - nodes.keys())
         if strangers:
             raise TransportError(", ".join(strangers), "is there and not connected")

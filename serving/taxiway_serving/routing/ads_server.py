@@ -18,6 +18,10 @@ Stream: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Receive = Callable[[AsyncIterator[bytes], Stream], Awaitable[bytes]]
 Converse = Callable[[AsyncIterator[bytes], Stream], AsyncIterator[bytes]]
 
+ALIVE_S: Final = 10.0
+"""So often a connection is asked whether its Envoy lives; of a host that is gone nothing else would tell for hours."""
+ALIVE_TIMEOUT_S: Final = 20.0
+
 HEALTH: Final = "grpc.health.v1.Health/Check"
 _SERVING: Final = b"\x08\x01"
 _START_S: Final = 30.0
@@ -33,6 +37,7 @@ class AdsServer:
         token: What every stream must show.
         conversations: Handlers of streams in both directions, by the method's full name.
         receivers: Handlers of streams that Envoys only send on, by the method's full name.
+        leads: Tells whether this controller leads. Who does not is not healthy: Envoys leave for the one that does.
     """
 
     def __init__(
@@ -43,9 +48,10 @@ class AdsServer:
         token: str,
         conversations: Mapping[str, Converse],
         receivers: Mapping[str, Receive],
+        leads: Callable[[], bool],
     ) -> None:
         self._address, self._token = f"{host}:{port}", token
-        self._conversations, self._receivers = conversations, receivers
+        self._conversations, self._receivers, self._leads = conversations, receivers, leads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: grpc.aio.Server | None = None
@@ -101,6 +107,10 @@ class AdsServer:
             # Envoy asks whether the connection still lives; that is no reason to end it.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
             ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.keepalive_time_ms", round(ALIVE_S * 1000)),
+            ("grpc.keepalive_timeout_ms", round(ALIVE_TIMEOUT_S * 1000)),
+            ("grpc.http2.ping_timeout_ms", round(ALIVE_TIMEOUT_S * 1000)),
+            ("grpc.http2.max_pings_without_data", 0),
         ]
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers(tuple(self._handlers()))
@@ -161,3 +171,5 @@ class AdsServer:
         text = shown if isinstance(shown, str) else shown.decode(errors="replace")
         if not secrets.compare_digest(text.encode(), f"Bearer {self._token}".encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "show the gateway's token")
+        if not self._leads():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this controller leads no more")

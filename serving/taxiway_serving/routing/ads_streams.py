@@ -25,6 +25,8 @@ _WARM_POLL_S: Final = 0.01
 _WARM_PATIENCE_S: Final = 3.0
 """A cluster is warm after its first health check, which takes two seconds at most."""
 
+_MOST_EARLIER: Final = 3
+
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +38,7 @@ class Session:
         number: Which stream of this controller it is.
         node: The Envoy's name; "" until it said it.
         talk: What was said.
+        serves: Whether it has had a whole table, of this controller or of one before.
         woken: Set when there may be something to say.
         warms: Set when a cluster has to get warm.
     """
@@ -43,6 +46,7 @@ class Session:
     number: int
     node: str = ""
     talk: Conversation = field(default_factory=Conversation)
+    serves: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     warms: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,24 +57,39 @@ class Streams:
     Attributes:
         changed: Held while anything here is read or written; notified when something was heard.
         goal: Where they go; None until the first table, and until then nobody is answered.
-        before: Where they went before; None if that is not known.
+        earlier: Where they went before, the last one at the end, without what was refused.
         refused: Why tables were refused, by revision.
         on_join: Called with the name of an Envoy that connects, and whether it comes back with what it had.
+        on_leave: Called with the name of an Envoy whose stream has ended.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, *, leads: Callable[[], bool]) -> None:
+        """Begin without a stream.
+
+        Args:
+            fleet: Says which clusters are warm.
+            leads: Tells whether this controller may still speak.
+        """
         self.changed = threading.Condition()
         self.goal: Goal | None = None
-        self.before: Goal | None = None
+        self.earlier: list[Goal] = []
         self.refused: dict[str, str] = {}
+        self._confirmed = 0
         self.on_join: Callable[[str, bool], None] = lambda _node, _had_before: None
-        self._fleet = fleet
+        self.on_leave: Callable[[str], None] = lambda _node: None
+        self._fleet, self._leads = fleet, leads
         self._sessions: dict[int, Session] = {}
         self._opened = 0
 
     def sessions(self) -> list[Session]:
         """Return the streams of Envoys that have said their names. Call it while holding `changed`."""
         return [session for session in self._sessions.values() if session.node]
+
+    def pursue(self, goal: Goal) -> None:
+        """Set the goal. Call it while holding `changed`, and wake the streams then."""
+        last, self.goal = self.goal, goal
+        if last is not None and last.revision not in self.refused:
+            self.earlier = [*self.earlier, last][-_MOST_EARLIER:]
 
     def wake(self) -> None:
         """Look at the goal again in every stream."""
@@ -96,12 +115,14 @@ class Streams:
             for task in (listening, warming):
                 task.cancel()
             with self.changed:
-                self._sessions.pop(session.number, None)
+                left = self._sessions.pop(session.number, None)
                 self.changed.notify_all()
+            if left is not None and left.node:
+                self.on_leave(left.node)
 
     def _say(self, session: Session) -> list[Said]:
         with self.changed:
-            return session.talk.say(self.goal) if self.goal is not None else []
+            return session.talk.say(self.goal) if self.goal is not None and self._leads() else []
 
     async def _listen(self, session: Session, requests: AsyncIterator[bytes]) -> None:
         try:
@@ -122,30 +143,45 @@ class Streams:
                 for other in [each for each in self._sessions.values() if each.node == node]:
                     if other is not session:
                         self._sessions.pop(other.number)
+                session.serves = bool(heard.has)
             said = session.talk.hear(heard)
             if said is not None:
-                self._refuse(session.node, said, heard.error or "")
+                self._refuse(session, said, heard.error or "")
+            elif heard.nonce:
+                self._note_progress(session)
             self.changed.notify_all()
             if session.talk.warming:
                 session.warms.set()
         if is_new:
             self.on_join(session.node, bool(heard.has))
 
-    def _refuse(self, node: str, said: Said, error: str) -> None:
-        """Note why, and send the table before to all again."""
-        reason = f"{node}: {shortened(error)}"
-        self.refused.setdefault(said.revision, reason)
+    def _note_progress(self, session: Session) -> None:
+        """Note who serves, and whether all who do follow the goal."""
         goal = self.goal
-        if (
-            goal is None
-            or goal.number != said.goal
-            or self.before is None
-            or self.before.revision == goal.revision
-        ):
+        if goal is None or not session.talk.is_settled(goal):
+            return
+        session.serves = True
+        if all(each.talk.is_settled(goal) for each in self.sessions() if each.serves):
+            self._confirmed = goal.number
+
+    def _refuse(self, session: Session, said: Said, error: str) -> None:
+        """Note why, and send the table before to all again: the last one that nobody refused, however late.
+
+        What all who serve have taken stays: an Envoy that joins and wants none of it, as one of another release may,
+        moves nobody.
+        """
+        reason = f"{session.node}: {shortened(error)}"
+        others = any(each.serves for each in self.sessions() if each is not session)
+        if others and (not session.serves or said.goal == self._confirmed):
+            log.error("table %s is followed by the others, and not by %s", said.revision, reason)
+            return
+        self.refused.setdefault(said.revision, reason)
+        self.earlier = [goal for goal in self.earlier if goal.revision != said.revision]
+        goal = self.goal
+        if goal is None or goal.number != said.goal or not self.earlier:
             return
         log.error("table %s is taken back everywhere: %s", said.revision, reason)
-        self.goal = replace(self.before, number=goal.number + 1)
-        self.before = self.goal
+        self.goal = replace(self.earlier[-1], number=goal.number + 1)
         self.wake()
 
     async def _watch_warming(self, session: Session) -> None:

@@ -17,7 +17,7 @@ from taxiway_serving.routing.admin import CLUSTERS_STAT, SCOPES_STAT, Admin, Con
 from taxiway_serving.routing.cluster_resources import Json
 from taxiway_serving.routing.files import ConfigFiles, read, replace
 from taxiway_serving.routing.refusals import refusal_in
-from taxiway_serving.routing.router import Revision, Table
+from taxiway_serving.routing.router import Revision, Table, always_may
 from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
@@ -38,13 +38,20 @@ class EnvoyRouter:
         settings: Where Envoy's files and its admin interface are.
         patience_s: Seconds that Envoy may take to use or refuse a new file. It needs about 10 ms, and up to a health
             check's timeout of 2 s for the cluster of a variant that hangs.
+        may_act: Called before each file is replaced; raises if another controller leads: seconds lie between two.
     """
 
-    def __init__(self, settings: ServingSettings, *, patience_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        settings: ServingSettings,
+        *,
+        patience_s: float = 5.0,
+        may_act: Callable[[], None] = always_may,
+    ) -> None:
         self._files = ConfigFiles(settings.envoy_dir)
         self._log = settings.envoy_dir / "envoy.log"
         self._admins = [Admin(url) for url in settings.own_admin_urls]
-        self._patience_s = patience_s
+        self._patience_s, self._may_act = patience_s, may_act
         self._refused: dict[Revision, str] = {}
 
     def close(self) -> None:
@@ -78,7 +85,7 @@ class EnvoyRouter:
         if self._place(self._files.clusters, clusters, revision, CLUSTERS_STAT, before):
             is_taken = self._place(self._files.scopes, scopes, revision, SCOPES_STAT, before)
             if not is_taken and old_clusters is not None:
-                replace(self._files.clusters, old_clusters)
+                self._write(self._files.clusters, old_clusters)
         return revision
 
     def applied(self, revision: Revision) -> Answer:
@@ -151,13 +158,17 @@ class EnvoyRouter:
         """Replace one file and wait for Envoy's word; put the old one back and return False if it refuses."""
         old = read(path)
         log_offset = self._log.stat().st_size if self._log.exists() else 0
-        replace(path, content)
+        self._write(path, content)
         if not before or self._taken(revision, kind, before):
             return True
         if old is not None:
-            replace(path, old)
+            self._write(path, old)
         self._refused[revision] = _reason(self._log, log_offset)
         return False
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self._may_act()
+        replace(path, content)
 
     def _taken(self, revision: Revision, kind: str, before: Mapping[Admin, Configuration]) -> bool:
         deadline = time.monotonic() + self._patience_s

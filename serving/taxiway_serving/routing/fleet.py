@@ -25,13 +25,22 @@ class Presence:
 
     Attributes:
         admins: Admin interface by the name of the Envoy behind it.
-        silent: Addresses where somebody may listen who did not answer. Where a connection is refused, nobody listens.
+        faults: Why it is not known who is there, by address or name. Where a connection is refused, nobody listens.
         at_s: When, by the monotonic clock.
     """
 
     admins: Mapping[str, Admin]
-    silent: tuple[str, ...]
+    faults: Mapping[str, str]
     at_s: float
+
+    def check(self) -> None:
+        """Go on only if it is known who is there.
+
+        Raises:
+            TransportError: If somebody may be there who did not answer, or several answer by one name.
+        """
+        if self.faults:
+            raise TransportError(", ".join(self.faults), "; ".join(sorted({*self.faults.values()})))
 
 
 class Fleet:
@@ -78,8 +87,7 @@ class Fleet:
             TransportError: If one of them is not there or does not answer, or another one may be there.
         """
         presence, names = self.presence(), list(nodes)
-        if presence.silent:
-            raise TransportError(", ".join(presence.silent), "does not answer")
+        presence.check()
         lost = [name for name in names if name not in presence.admins]
         if lost:
             raise TransportError(", ".join(lost), "is behind no address in TAXIWAY_ENVOY_ADMIN_URLS")
@@ -92,13 +100,16 @@ class Fleet:
         # Asked before it is awaited: the answer is at least as young as its time says.
         at_s = time.monotonic()
         asked = {url: self._callers.submit(admin.node) for url, admin in self._admins.items()}
-        admins, silent = {}, []
+        admins: dict[str, Admin] = {}
+        faults: dict[str, str] = {}
         for url, answer in asked.items():
             try:
                 node = answer.result()
-            except TransportError:
-                silent.append(url)
+            except TransportError as error:
+                faults[url] = error.reason
                 continue
-            if node is not None:
+            if node in admins:
+                faults[node] = "several Envoys have this name; give each host a name of its own"
+            elif node is not None:
                 admins[node] = self._admins[url]
-        return Presence(admins=admins, silent=tuple(silent), at_s=at_s)
+        return Presence(admins=admins, faults=faults, at_s=at_s)

@@ -17,6 +17,10 @@ from taxiway_serving.split import Split
 Revision = str
 
 
+def always_may() -> None:
+    """Let everything be done: there is one controller."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One variant as traffic finds it.
