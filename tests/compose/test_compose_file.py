@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.compose.conftest import words_of
+
 pytestmark = pytest.mark.docker
 
 SOCKET = "/var/run/docker.sock"
@@ -39,7 +41,7 @@ def test_ports_are_published_on_loopback_only(rendered: dict[str, Any]) -> None:
 
 def test_no_secret_is_in_an_environment_or_a_command(rendered: dict[str, Any], secrets_dir: Path) -> None:
     text = json.dumps({name: {**each, "secrets": None} for name, each in services(rendered).items()})
-    words = [word for path in secrets_dir.iterdir() for word in path.read_text().split() if len(word) >= 20]
+    words = words_of(secrets_dir)
 
     assert len(words) > 10
     assert not [word for word in words if word in text]

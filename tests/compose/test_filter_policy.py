@@ -23,13 +23,13 @@ MEMORY = {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": 
 
 def create(host: dict[str, Any] | None = None, **body: Any) -> tuple[str, ...]:
     content = {**BODY, "HostConfig": {**HOST, **(host or {})}, **body}
-    return ask("POST", "/v1.41/containers/create", "name=a", json.dumps(content).encode())
+    return ask("POST", "/v1.41/containers/create", "name=taxiway-a", json.dumps(content).encode())
 
 
 def ask(
-    method: str, path: str, query: str = "", body: bytes = b"", ours: bool | None = True
+    method: str, path: str, query: str = "", body: bytes = b"", ours: bool | None = True, kind: str = ""
 ) -> tuple[str, ...]:
-    asked = Asked(method=method, path=path, query=query, body=body, networks=NETWORKS)
+    asked = Asked(method=method, path=path, query=query, kind=kind, body=body, networks=NETWORKS)
     return faults_of(asked, lambda _: ours)
 
 
@@ -47,7 +47,7 @@ def test_container_of_a_component_is_created() -> None:
             id="volume_of_memory",
         ),
         pytest.param({"Tmpfs": {"/tmp": "rw,nosuid"}, "RestartPolicy": {"Name": "no"}}, id="variant"),
-        pytest.param({"Privileged": False, "Binds": None, "CapAdd": []}, id="empty_wishes"),
+        pytest.param({"Privileged": False, "Binds": None, "PidMode": ""}, id="empty_wishes"),
     ],
 )
 def test_what_runner_and_runtime_ask_for_is_created(host: dict[str, Any]) -> None:
@@ -101,6 +101,8 @@ def test_what_runner_and_runtime_ask_for_is_created(host: dict[str, Any]) -> Non
         pytest.param({"Sysctls": {"kernel.msgmax": "1"}}, id="sysctl"),
         pytest.param({"PortBindings": {"1/tcp": [{"HostPort": "1"}]}}, id="published_port"),
         pytest.param({"LogConfig": {"Type": "syslog", "Config": {}}}, id="log_elsewhere"),
+        pytest.param({"ReadonlyPaths": []}, id="settings_of_the_kernel"),
+        pytest.param({"MaskedPaths": []}, id="memory_of_the_kernel"),
         pytest.param({"SomethingNew": True}, id="what_nobody_knows"),
     ],
 )
@@ -116,6 +118,11 @@ def test_what_could_reach_the_host_or_another_is_refused(host: dict[str, Any]) -
         pytest.param({"Labels": {"taxiway.job": "1", "com.docker.compose.project": "x"}}, id="composes"),
         pytest.param({"hostconfig": {"Privileged": True}}, id="second_host_config"),
         pytest.param({"NetworkingConfig": {"EndpointsConfig": {"taxiway_store": {}}}}, id="other_network"),
+        pytest.param(
+            {"NetworkingConfig": {"EndpointsConfig": {"taxiway-variants": {"Aliases": ["engine"]}}}},
+            id="name_of_another",
+        ),
+        pytest.param({"Hostname": "postgres"}, id="host_name_of_another"),
         pytest.param({"HostConfig": None}, id="no_host_config"),
     ],
 )
@@ -172,6 +179,9 @@ def test_request_of_runner_or_runtime_passes(method: str, path: str, query: str)
         ("POST", "/v1.41/containers/abc/exec", ""),
         ("POST", "/v1.41/containers/abc/attach", ""),
         ("POST", "/v1.41/containers/abc/update", ""),
+        ("POST", "/v1.41/containers/abc/start", "checkpoint=a&checkpoint-dir=/"),
+        ("POST", "/v1.41/containers/abc/rename", "name=postgres"),
+        ("GET", "/v1.41/containers/abc/top", "ps_args=-ef"),
         ("POST", "/v1.41/containers/prune", ""),
         ("GET", "/v1.41/volumes", ""),
         ("POST", "/v1.41/networks/create", ""),
@@ -185,6 +195,7 @@ def test_request_of_runner_or_runtime_passes(method: str, path: str, query: str)
         ("POST", "/v1.41/build", "networkmode=none"),
         ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&remote=http://x"),
         ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&networkmode=host"),
+        ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&rm=1;remote=http://x"),
     ],
 )
 def test_any_other_request_is_refused(method: str, path: str, query: str) -> None:
@@ -195,3 +206,25 @@ def test_any_other_request_is_refused(method: str, path: str, query: str) -> Non
 def test_container_of_somebody_else_is_not_looked_into(verb: str) -> None:
     assert ask("GET", f"/v1.41/containers/postgres/{verb}", ours=False)
     assert ask("GET", f"/v1.41/containers/postgres/{verb}", ours=None) == ()
+
+
+@pytest.mark.parametrize("query", ["name=postgres", "name=engine", "name=taxiway-a&name=engine", ""])
+def test_container_that_others_would_take_for_a_service_is_refused(query: str) -> None:
+    body = json.dumps({**BODY, "HostConfig": HOST}).encode()
+
+    assert ask("POST", "/v1.41/containers/create", query, body)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/x-www-form-urlencoded",
+        "APPLICATION/X-WWW-FORM-URLENCODED; charset=utf-8",
+        "multipart/form-data; boundary=a",
+        "application/x-tar, multipart/form-data; boundary=a",
+    ],
+)
+def test_form_that_brings_queries_of_its_own_is_refused(kind: str) -> None:
+    assert ask("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none", kind=kind)
+    assert ask("POST", "/v1.41/containers/abc/start", kind=kind)
+    assert ask("POST", "/v1.41/containers/abc/start", kind="application/json") == ()

@@ -6,6 +6,7 @@ import pytest
 
 from taxiway.trial.compose import find_command, find_socket
 from taxiway.trial.errors import ComposeMissingError
+from taxiway.trial.images import index_url
 from taxiway.trial.secret_files import make_secrets
 
 
@@ -37,9 +38,14 @@ def test_secrets_are_made_once_and_are_no_lines(tmp_path: Path) -> None:
     assert len({before["token"], before["token.viewer"], before["token.reporter"]}) == 3
 
 
-def test_celery_asks_the_database_with_airflows_password(tmp_path: Path) -> None:
+def test_celery_knows_the_password_of_its_broker(tmp_path: Path) -> None:
     make_secrets(tmp_path / "secrets")
     texts = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
 
-    assert texts["celery_results"].split("://")[1] == texts["airflow_database"].split("://")[1]
     assert texts["celery_broker"].split(":")[2].split("@")[0] in texts["redis_config"]
+
+
+@pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
+def test_containers_know_the_index_but_not_its_password(name: str) -> None:
+    assert index_url({name: "https://me:word@mirror.example/simple"}) == "https://mirror.example/simple"
+    assert index_url({"UV_INDEX_URL": ""}) == ""

@@ -133,6 +133,7 @@ def test_image_is_built_through_the_filter(filtered: Any, gate: str, plain_image
         {"NetworkMode": "host"},
         {"PidMode": "host"},
         {"CapAdd": ["SYS_ADMIN"]},
+        {"ReadonlyPaths": []},
     ],
     ids=lambda host: next(iter(host)),
 )
@@ -166,3 +167,12 @@ def test_container_of_somebody_else_is_left_alone(filtered: Any, client: Any, st
         assert caught.value.status_code == 403
 
     assert client.inspect_container(stranger)["State"]["Running"]
+
+
+def test_form_is_refused_before_the_engine_reads_it(gate: str, client: Any) -> None:
+    url = f"{gate.replace('tcp', 'http')}/containers/taxiway-nobody/kill"
+    told = httpx.post(url, data={"signal": "HUP"}, trust_env=False)
+
+    assert told.status_code == httpx.codes.FORBIDDEN
+    assert "application/x-www-form-urlencoded" in told.json()["message"]
+    assert httpx.post(url, trust_env=False).status_code == httpx.codes.NOT_FOUND

@@ -15,10 +15,7 @@ import pytest
 from taxiway import deployment
 from taxiway.datasets import DatasetVersion
 from taxiway.engine import Engine
-from taxiway.errors import InvalidSpecError
-from taxiway.packaging import CodePackage
 from taxiway.packaging.image import inference_recipe
-from taxiway.packaging.package import Materialised
 from taxiway.registry import packages
 from taxiway.settings import Settings
 from taxiway.training import train
@@ -184,21 +181,6 @@ def test_own_dockerfile_has_the_bento_on_top(
     assert "OWN=yes" in found["Env"]
     assert (found["User"], found["Entrypoint"][1:4]) == ("10001:10001", ["-m", "bentoml", "serve"])
     assert SEALED not in found["Labels"]
-
-
-def test_what_no_runtime_of_images_can_run_is_refused(boxed: Settings, tmp_path: Path) -> None:
-    code = CodePackage(
-        handle="tiny",
-        kind="inference",
-        digest="d" * 64,
-        source_hash="",
-        lock_hash="",
-        python="",
-        manifest={"service": None, "options": {"server": "mlflow"}},
-    )
-    ready = Materialised(source_dir=tmp_path, python=tmp_path / "python")
-    with pytest.raises(InvalidSpecError, match="runtime swarm runs images"):
-        deployment._run_by("swarm", code, ready, boxed, silent)
 
 
 def test_recipe_of_a_bento_ends_as_nobody_special() -> None:

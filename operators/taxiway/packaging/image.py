@@ -2,7 +2,8 @@
 
 What the environment needs is installed by uv on this host and copied in, so that a build asks no network, needs no
 index address or credential, and none can end up in an image. An inference image has the Bento in place of the source,
-and serves it. Which image is the registered one is decided in `registry/packages.py`.
+and serves it; without one, it serves a model by MLflow's server. Which image is the registered one is decided in
+`registry/packages.py`.
 """
 
 import json
@@ -28,6 +29,15 @@ USER = 10001
 SOURCE_DIR, OUTPUT_DIR, ENVIRONMENT_DIR = "/taxiway/source", "/taxiway/output", "/opt/taxiway"
 BENTO_DIR = "/taxiway/bento"
 SERVE = ["python", "-m", "bentoml", "serve", BENTO_DIR]
+# MLflow's own command starts its server as a child and ends without it: nothing under way would be answered.
+_SERVE_MODEL = """
+import os, shlex
+from mlflow.pyfunc.scoring_server import get_cmd
+command, variables = get_cmd(os.environ["TAXIWAY_MODEL_DIR"], int(os.environ["PORT"]), "0.0.0.0", nworkers=1)
+words = shlex.split(command)
+os.execvpe(words[0], words, variables)
+"""
+SERVE_MODEL = ["python", "-c", _SERVE_MODEL]
 # Part of the names of environment images: another recipe makes other images.
 _RECIPE = 1
 _MANY_UNDERSCORES = re.compile(r"_{3,}")
@@ -101,7 +111,7 @@ def build(
         engine: Where to.
         settings: The base image, and where files are kept meanwhile.
         log: Called with a line for each step.
-        bento_dir: Its Bento, for inference.
+        bento_dir: Its Bento, for inference by a service.
 
     Raises:
         ToolFailedError: If the base image is not there, or a step fails; the end of what it said is in the message.
@@ -120,18 +130,20 @@ def build(
         entries = [_dockerfile(f"FROM {base_id}\n")]
     elif made.manifest.get("dockerfile"):
         below = _own(made, source_dir, locked, base, base_id, engine, log)
-        entries = _content(below, source_dir, bento_dir)
+        entries = _content(made, below, source_dir, bento_dir)
     else:
         below = _environment(locked, base, base_id, engine, settings, log)
-        entries = _content(below, source_dir, bento_dir)
+        entries = _content(made, below, source_dir, bento_dir)
         labels[SEALED] = "true"
     tag = tag_of(made)
     log(f"building {tag}")
     return Image(name=tag, id=_build(entries, tag, labels, engine))
 
 
-def _content(below: str, source_dir: Path, bento_dir: Path | None) -> list[Entry]:
-    """Return what lies on top of an environment: the source, or the Bento that is made of it."""
+def _content(made: CodePackage, below: str, source_dir: Path, bento_dir: Path | None) -> list[Entry]:
+    """Return what lies on top of an environment: the source, the Bento that is made of it, or nothing but a server."""
+    if bento_dir is None and made.kind == "inference":
+        return [_dockerfile(server_recipe(below))]
     if bento_dir is None:
         return [_dockerfile(package_recipe(below)), Entry(name="source"), *_source("source/", source_dir)]
     return [_dockerfile(inference_recipe(below)), Entry(name="bento"), *_source("bento/", bento_dir)]
@@ -188,6 +200,16 @@ RUN {json.dumps(["python", "-c", script])}
 USER {USER}:{USER}
 WORKDIR {BENTO_DIR}
 ENTRYPOINT {json.dumps(SERVE)}
+CMD []
+"""
+
+
+def server_recipe(below: str) -> str:
+    """Return the Dockerfile of MLflow's scoring server over the model that a variant's image brings."""
+    return f"""FROM {below}
+USER {USER}:{USER}
+WORKDIR /tmp
+ENTRYPOINT {json.dumps(SERVE_MODEL)}
 CMD []
 """
 

@@ -25,6 +25,8 @@ _SERVICE_LABEL: Final = "com.docker.compose.service"
 # Airflow's image brings the ids of the home along, so that what was started from it is known.
 _OWN_LABELS: Final = ("taxiway.owner=composetrial", "taxiway.home=composetrial")
 _TIMEOUT_S: Final = 1_800.0
+_ANSWER_S: Final = 600
+"""Seconds that the engine may take for one thing: removing a volume of many files takes minutes on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ class Compose:
             name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "TAXIWAY_"))
         }
         # The first generation hands builds to whatever docker command comes first, unless it is told not to.
-        return {**kept, "COMPOSE_DOCKER_CLI_BUILD": "0", **self._variables}
+        own = {"COMPOSE_DOCKER_CLI_BUILD": "0", "COMPOSE_HTTP_TIMEOUT": str(_ANSWER_S)}
+        return {**kept, **own, **self._variables}
 
     def services(self) -> dict[str, Seen]:
         """Return every service that has a container, whatever its state."""

@@ -12,7 +12,7 @@ from taxiway import archive, tools
 from taxiway.trial.compose import Compose, Seen, find_socket
 from taxiway.trial.console import Console
 from taxiway.trial.errors import ServiceFailedError
-from taxiway.trial.images import PYTHON, Contexts
+from taxiway.trial.images import PYTHON, Contexts, index_url
 from taxiway.trial.layout import Layout
 from taxiway.trial.secret_files import make_secrets, user_id
 from taxiway.trial.stage import Stage
@@ -130,6 +130,7 @@ class ContainedStage(Stage):
             "TAXIWAY_EXECUTOR": "CeleryExecutor" if is_celery else "LocalExecutor",
             "TAXIWAY_FLOWER_PORT": str(ports["flower"]),
             "TAXIWAY_GATEWAY_PORT": str(ports["gateway"]),
+            "TAXIWAY_INDEX_URL": index_url(environment),
             "TAXIWAY_MLFLOW_PORT": str(ports["mlflow"]),
             "TAXIWAY_PYTHON": PYTHON,
             # The story alone says when the DAG runs.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _GROUPS = ("transform", "training", "inference")
 _PROJECT = "examples/visual_recognition"
 _OWN = ("taxiway", "taxiway_ui", "taxiway_serving", "airflow_provider_taxiway-*", "taxiway_serving-*")
 _SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*\n")
+_CREDENTIALS = re.compile(r"//[^/@]*@")
 _RECIPE = 1
 
 
@@ -52,6 +53,15 @@ _IMAGES = (
         files=("images/serving/Dockerfile", "images/healthy.py"),
     ),
 )
+
+
+def index_url(environment: Mapping[str, str]) -> str:
+    """Return the index that this machine's uv is told to ask, without credentials; "" where it is told of none.
+
+    What was fetched here is found in a container by it: uv keeps what it fetched by the address it came from.
+    """
+    told = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL") or ""
+    return _CREDENTIALS.sub("//", told)
 
 
 class Contexts:

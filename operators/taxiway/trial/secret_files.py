@@ -53,7 +53,6 @@ def _texts() -> Mapping[str, str]:
         "airflow_database": f"postgresql+psycopg2://airflow:{password}@postgres:5432/airflow",
         "api_secret_key": _word(),
         "celery_broker": f"redis://:{broker}@redis:6379/0",
-        "celery_results": f"db+postgresql://airflow:{password}@postgres:5432/airflow",
         "controller_database": f"postgresql+psycopg://controller:{_word()}@postgres:5432/controller",
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": _word(),

@@ -1,6 +1,6 @@
 """What the body that creates a container may ask for. Values in, faults out; nothing is read or called.
 
-A key that is not known here may only be empty: the engine takes keys in any case, and new ones with each version.
+A key that is not known here may only be left open: the engine takes keys in any case, and new ones with each version.
 """
 
 import json
@@ -17,7 +17,7 @@ _MOUNT_KEYS: Final = frozenset({"Type", "Target", "Source", "ReadOnly", "VolumeO
 _LOG_DRIVERS: Final = frozenset({"", "json-file", "local", "none"})
 _FREE: Final = frozenset(
     {
-        *("Image", "Entrypoint", "Cmd", "Env", "User", "WorkingDir", "StopSignal", "StopTimeout", "Hostname"),
+        *("Image", "Entrypoint", "Cmd", "Env", "User", "WorkingDir", "StopSignal", "StopTimeout"),
         *("ExposedPorts", "Healthcheck", "Tty", "OpenStdin", "AttachStdin", "AttachStdout", "AttachStderr"),
     }
 )
@@ -75,7 +75,8 @@ def _looked_over(
     for key, value in given.items():
         if key in checks:
             yield from checks[key](value)
-        elif key not in free and value not in (None, "", 0, False, [], {}):
+        # An empty list says something: without paths to keep read-only, root in a container sets the host's kernel.
+        elif key not in free and value not in (None, "", 0, False):
             yield f"{where}{key} is not allowed"
 
 
@@ -177,9 +178,9 @@ def _networking(given: Any, networks: frozenset[str]) -> Iterable[str]:
         return
     for name, settings in endpoints.items():
         yield from _network(name, networks, "NetworkingConfig")
-        extra = set(settings) - {"Aliases"} if isinstance(settings, dict) else set()
-        if settings is not None and (not isinstance(settings, dict) or any(settings[key] for key in extra)):
-            yield f"NetworkingConfig of {name} may hold Aliases only"
+        # An alias is how another service of the network is found.
+        if settings is not None and (not isinstance(settings, dict) or any(settings.values())):
+            yield f"NetworkingConfig of {name} may hold nothing"
 
 
 def _labels(labels: Any) -> Iterable[str]:

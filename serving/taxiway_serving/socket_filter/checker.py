@@ -39,7 +39,14 @@ class Checker:
             return web.Response()
         body = await request.read()
         known: dict[str, bool | None] = {}
-        asked = Asked(method=request.method, path=path, query=query, body=body, networks=self._networks)
+        asked = Asked(
+            method=request.method,
+            path=path,
+            query=query,
+            kind=", ".join(request.headers.getall("Content-Type", [])),
+            body=body,
+            networks=self._networks,
+        )
         faults = faults_of(asked, partial(_note, known))
         for name in known:
             known[name] = await self._is_ours(name)

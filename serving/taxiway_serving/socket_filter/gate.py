@@ -85,6 +85,7 @@ def _authorization() -> Json:
             "http_service": {
                 "server_uri": {"uri": "http://checker", "cluster": "checker", "timeout": "15s"},
             },
+            "allowed_headers": {"patterns": [{"exact": "content-type"}]},
             "with_request_body": {"max_request_bytes": MOST_BYTES, "allow_partial_message": False},
             "failure_mode_allow": False,
         },

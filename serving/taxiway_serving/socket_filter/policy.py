@@ -21,13 +21,25 @@ _IMAGE = re.compile(r"^/images/[A-Za-z0-9][A-Za-z0-9_./:@-]*/json$")
 _TAG = re.compile(r"^taxiway/[a-z0-9._-]+:[A-Za-z0-9_.-]+$")
 _VARIANT_IMAGE = re.compile(r"^/images/taxiway/variant\.[a-z0-9._-]+:[0-9a-f]+$")
 _READ: Final = frozenset({"/_ping", "/version", "/info"})
-_OF_CONTAINERS: Final = frozenset(
-    {
-        *(("GET", verb) for verb in ("json", "logs", "stats", "top", "archive")),
-        *(("POST", verb) for verb in ("start", "stop", "kill", "wait", "restart")),
-        *(("PUT", "archive"), ("HEAD", "archive"), ("DELETE", None)),
-    }
+_NAME = re.compile(r"^taxiway-[A-Za-z0-9_.-]+$")
+_FILES: Final = frozenset({"path", "noOverwriteDirNonDir", "copyUIDGID"})
+_OF_CONTAINERS: Final[Mapping[tuple[str, str | None], frozenset[str]]] = {
+    ("GET", "json"): frozenset({"size"}),
+    ("GET", "logs"): frozenset({"stdout", "stderr", "follow", "timestamps", "tail", "since", "until"}),
+    ("GET", "stats"): frozenset({"stream", "one-shot"}),
+    # None: a start could name a folder of the host, to go on from what was frozen there.
+    ("POST", "start"): frozenset(),
+    ("POST", "stop"): frozenset({"t", "signal"}),
+    ("POST", "kill"): frozenset({"signal"}),
+    ("POST", "wait"): frozenset({"condition"}),
+    ("DELETE", None): frozenset({"v", "link", "force"}),
+    **dict.fromkeys((("GET", "archive"), ("PUT", "archive"), ("HEAD", "archive")), _FILES),
+}
+"""What may be asked of a container, and the queries of each."""
+_TYPES: Final = frozenset(
+    {"", "application/json", "application/tar", "application/x-tar", "application/octet-stream"}
 )
+"""Types of bodies. A form is none of them: the engine would take its fields for queries that nobody looked at."""
 _BUILD_QUERIES: Final = frozenset(
     {
         *("t", "labels", "buildargs", "networkmode", "rm", "forcerm", "nocache", "pull", "q", "dockerfile"),
@@ -47,6 +59,7 @@ class Asked:
         method: In capitals.
         path: As it came, without the query.
         query: As it came, without the question mark.
+        kind: Type of the body, as it came.
         body: Of a creation; empty for all others, whose bodies nobody looks at.
         networks: Networks that a container may be in, beside none at all.
     """
@@ -54,6 +67,7 @@ class Asked:
     method: str
     path: str
     query: str = ""
+    kind: str = ""
     body: bytes = b""
     networks: frozenset[str] = frozenset()
 
@@ -68,6 +82,8 @@ def faults_of(asked: Asked, is_ours: IsOurs) -> tuple[str, ...]:
     path = _without_version(asked.path)
     if path is None:
         return (f"the engine's API before {'.'.join(map(str, LEAST_VERSION))} is not spoken here",)
+    if asked.kind.lower() not in _TYPES or ";" in asked.query:
+        return (f"a body of the type {asked.kind!r}, or a semicolon in a query, may hide what is asked",)
     is_image = _IMAGE.match(path) is not None and ".." not in path
     is_read = asked.method in {"GET", "HEAD"} and (path in _READ or is_image)
     if is_read or (asked.method == "DELETE" and _VARIANT_IMAGE.match(path)):
@@ -75,7 +91,7 @@ def faults_of(asked: Asked, is_ours: IsOurs) -> tuple[str, ...]:
     judges: dict[tuple[str, str], Callable[[], tuple[str, ...]]] = {
         ("GET", "/containers/json"): lambda: _list_faults(_query(asked)),
         ("GET", "/images/json"): lambda: _list_faults(_query(asked)),
-        ("POST", "/containers/create"): lambda: bodies.faults_of(asked.body, asked.networks),
+        ("POST", "/containers/create"): lambda: _create_faults(asked),
         ("POST", "/build"): lambda: _build_faults(_query(asked)),
     }
     judge = judges.get((asked.method, path), lambda: _container_faults(asked, path, is_ours))
@@ -93,10 +109,20 @@ def _query(asked: Asked) -> Mapping[str, list[str]]:
     return parse_qs(asked.query, keep_blank_values=True)
 
 
+def _create_faults(asked: Asked) -> tuple[str, ...]:
+    """Refuse a body that asks for too much, and a name that another service of a shared network is known by."""
+    query = _query(asked)
+    names = query.get("name", [])
+    is_own = set(query) <= {"name", "platform"} and len(names) == 1 and _NAME.match(names[0])
+    faults = () if is_own else (f"a container must be named taxiway-NAME, got {asked.query or 'nothing'}",)
+    return (*faults, *bodies.faults_of(asked.body, asked.networks))
+
+
 def _container_faults(asked: Asked, path: str, is_ours: IsOurs) -> tuple[str, ...]:
     found = _CONTAINER.match(path)
-    if found is None or (asked.method, found[2]) not in _OF_CONTAINERS:
-        return (f"{asked.method} {path} is not allowed",)
+    allowed = _OF_CONTAINERS.get((asked.method, found[2])) if found else None
+    if found is None or allowed is None or not set(_query(asked)) <= allowed:
+        return (f"{asked.method} {path}?{asked.query} is not allowed",)
     if is_ours(found[1]) is False:
         return (f"the container {found[1]} was not made through this filter",)
     return ()
