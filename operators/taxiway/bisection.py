@@ -1,8 +1,9 @@
 """Names what made a model worse: mixes the ingredients of a good and a bad version, and trains the mixtures.
 
-The ingredients are code, data, parameters and environment. One is changed at a time, from good to bad, so that no more
-trainings are needed than there are differences, four at most. A mixture that cannot run says nothing: code that does
-not run in the old environment is tried with its own, which may cost one more. Nothing is registered.
+The ingredients are code, data, parameters and environment: lock, Python, image and limits. One is changed at a time,
+from good to bad, so that no more trainings are needed than there are differences, four at most. A mixture that cannot
+run says nothing: code that does not run in the old environment is tried with its own, which may cost one more. Nothing
+is registered.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from taxiway import training
+from taxiway import training, tries
 from taxiway.errors import ComponentFailedError, InvalidSpecError, OutputFaultsError
 from taxiway.packaging.package import FILES, LOCK, MANIFEST, CodePackage, home_of
 from taxiway.registry import models, packages, tracking
@@ -22,6 +23,8 @@ from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, remove
 
 INGREDIENTS = ("code", "data", "parameters", "environment")
+CODE, AROUND = ("command", "threads", "options", "dockerfile"), ("image", "resources", "libraries")
+"""What of a package's manifest is code, and what is its environment; a Dockerfile is a file of the source."""
 Log = Callable[[str], None]
 
 
@@ -106,7 +109,7 @@ def bisect(
         bad: Version or alias.
         settings: Where everything is.
         metric: A number that training leaves in `metrics.json`. A mixture counts as bad from half-way on.
-        runner: Where it trains; None is processes on this host.
+        runner: Where it trains; None is as the settings say. Image, limits and options are those of the versions.
         log: Called with a line for each mixture.
 
     Raises:
@@ -207,9 +210,9 @@ def _differs(good: Recipe, bad: Recipe, ingredient: str) -> bool:
 def _part(recipe: Recipe, ingredient: str) -> Any:
     package, manifest = recipe.training, recipe.training.manifest
     parts = {
-        "code": (package.source_hash, manifest["command"], manifest["threads"]),
+        "code": (package.source_hash, *map(manifest.get, CODE)),
         "data": (recipe.dataset.hash, dict(recipe.source_models)),
-        "environment": (package.lock_hash, package.python),
+        "environment": (package.lock_hash, package.python, *map(manifest.get, AROUND)),
     }
     return parts[ingredient]
 
@@ -251,15 +254,16 @@ def _mixed(bench: _Bench, ingredients: tuple[str, ...], settings: Settings) -> R
 
 
 def _joined(code: CodePackage, environment: CodePackage, settings: Settings) -> CodePackage:
-    """Return a package with the source of one and the environment of another, on this host alone."""
-    identity = {"source": code.digest, "lock": environment.lock_hash, "python": environment.python}
+    """Return a package with the code of one and the environment of another, on this host alone."""
+    own = {key: value for key, value in code.manifest.items() if key not in AROUND}
+    around = {key: value for key, value in environment.manifest.items() if key in AROUND}
     mixed = replace(
         code,
-        digest=digest(identity),
+        digest=digest([code.digest, environment.digest]),
         lock_hash=environment.lock_hash,
         python=environment.python,
         version=None,
-        manifest={**code.manifest, packages.MIXED: [code.digest, environment.digest]},
+        manifest={**own, **around, packages.MIXED: [code.digest, environment.digest]},
     )
     for package in (code, environment):
         packages.fetch(package, settings)
@@ -288,11 +292,16 @@ def _train(
         done = next((run for run in known if run.status == "FINISHED" and metric in run.metrics), None)
         if done is not None:
             return done.metrics[metric], done.run_id
-        run = next((run for run in known if run.status != "FINISHED"), None)
-        if run is None:
-            run = tracking.create_run(bench.experiment_id, f"bisect {recipe.key[:12]}", tags, settings)
-        else:
-            tracking.reopen(run.run_id, tags, settings)
+        run = tries.open_run(
+            [run for run in known if run.status != "FINISHED"],
+            tags,
+            settings,
+            experiment_id=bench.experiment_id,
+            name=f"bisect {recipe.key[:12]}",
+            package=recipe.training,
+            runner=where,
+            params=recipe.params,
+        )
         return _run(recipe, bench, run, settings, where, metric, log), run.run_id
 
 

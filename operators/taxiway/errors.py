@@ -16,9 +16,10 @@
     ├── ComponentFailedError          a component's command ended with an error; carries the end of its log
     │   └── OutOfMemoryError          it needed more memory than its limit
     ├── JobStoppedError               a component's run that was ended early on purpose
+    ├── JobLostError                  a component whose node was lost while it ran; a retry starts clean
     ├── ToolFailedError               git, dvc or uv ended with an error; may be retried
     ├── DataChangedError              bytes on disk are not those of the dataset version
-    ├── DiskFullError                 no room for a dataset version; nothing of it was left
+    ├── DiskFullError                 no room for what had to be written; nothing of it was left
     ├── ArtifactChangedError          a package or a model that is not what was registered
     ├── GateFailedError               an evaluation below its bars
     ├── VerificationFailedError       an endpoint that did not prove its contract or its SLA
@@ -54,6 +55,7 @@ __all__ = [
     "GateFailedError",
     "InvalidNameError",
     "InvalidSpecError",
+    "JobLostError",
     "JobStoppedError",
     "ModelNotFoundError",
     "NoFeasibleTrialError",
@@ -223,6 +225,20 @@ class JobStoppedError(TaxiwayError):
         return f"{self.component} was ended early, as its caller asked"
 
 
+class JobLostError(TaxiwayError):
+    """A component whose node of a Swarm was lost, or gave it up, while it ran; none of its results is used."""
+
+    def __init__(self, component: str, node: str, why: str) -> None:
+        super().__init__(component, node, why)
+        self.component, self.node, self.why = component, node, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.component} was lost with the node {self.node or 'that it was to run on'}: {self.why}; nothing of "
+            "it counts, and a retry starts it clean on another node"
+        )
+
+
 class DataChangedError(TaxiwayError):
     """Bytes on disk that are not those of the dataset version they stand for."""
 
@@ -238,7 +254,7 @@ class DataChangedError(TaxiwayError):
 
 
 class DiskFullError(TaxiwayError):
-    """No room for a dataset version where it had to be written; nothing half-written was left."""
+    """No room for what had to be written, such as a dataset version; nothing half-written was left."""
 
     def __init__(self, folder: Path, needed_bytes: int | None, free_bytes: int) -> None:
         super().__init__(folder, needed_bytes, free_bytes)

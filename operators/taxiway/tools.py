@@ -98,7 +98,7 @@ def digest(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, waits: bool = True) -> Iterator[None]:
     """Hold a lock between the processes and threads of one host.
 
     The kernel frees it when its holder dies and, with it, every tool that `run` started under it: whoever waits never
@@ -106,16 +106,39 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Args:
         path: A file, made if it is not there, or a folder.
+        waits: Whether to wait for whoever holds it.
+
+    Raises:
+        BlockingIOError: If somebody holds it, and this one does not wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         with _handed_down(descriptor):
             yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def shared(folder: Path) -> Iterator[int]:
+    """Hold a lock on a folder that any number may hold, and that keeps whoever has it `claimed` away.
+
+    Whatever was given the descriptor, as what `run` starts is, holds it on when the block has ended.
+    """
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # Another folder may have taken its place while this one was waited for.
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                with _handed_down(descriptor):
+                    yield descriptor
+                return
+        finally:
+            os.close(descriptor)
 
 
 def held_locks() -> tuple[int, ...]:
@@ -170,12 +193,17 @@ def _sweep(parent: Path) -> None:
     """Remove the drafts that nobody works on: whoever does holds a lock on the draft."""
     for draft in parent.iterdir():
         if _DRAFT.match(draft.name):
-            with contextlib.suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), _claimed(draft):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError, NotADirectoryError), claimed(draft):
                 remove(draft)
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder alone.
+
+    Raises:
+        BlockingIOError: If somebody holds it.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

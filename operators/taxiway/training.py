@@ -6,7 +6,7 @@ started again, clean, in the same MLflow run. The same function serves a noteboo
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from taxiway import component, tries
 from taxiway import provenance as who
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
+from taxiway.errors import TransportError
 from taxiway.lineage import given, sources
 from taxiway.provenance import Provenance
-from taxiway.registry import mlmodel, models, packages, tracking
+from taxiway.registry import measured, mlmodel, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
 from taxiway.reproduction import stages
 from taxiway.runners import Inputs, Job, JobResult, Runner, Stop, on_this_host
@@ -170,8 +171,13 @@ def execute(
     runner: Runner,
     log: Log,
     stop: Stop | None = None,
+    *,
+    late: Executor | None = None,
 ) -> tuple[JobResult, dict[str, float]]:
     """Run a recipe once in an open MLflow run; return what it left and measured, which is logged to the run.
+
+    What can be seen only some time after its end is written down in `late`, or waited for where there is none. The run
+    cannot be traced until then.
 
     Raises:
         ComponentFailedError: If the command fails.
@@ -181,16 +187,35 @@ def execute(
     with ThreadPoolExecutor(1) as beside:
         # What goes in is written down while it runs: a search makes many short runs.
         noted = beside.submit(_note_inputs, recipe, run, settings)
-        result = runner.run(_job(recipe, bench, run, settings), log, stop)
+        with tries.alive(run, settings):
+            result = runner.run(_job(recipe, bench, run, settings), log, stop)
     noted.result()
     copies = sources.copies(recipe, bench.source_models_dir, settings)
     result = given.checked(result, settings, dataset=recipe.dataset, sources=copies)
+    result = result if late else result.settled()
     metrics = component.read_metrics(result.output_dir)
     component.model_folder(result.output_dir)
-    tracking.log(run.run_id, settings, metrics=metrics, tags=models.trace_tags(result.trace))
+    tags = measured.tags(metrics) | models.trace_tags(result.trace)
+    tracking.log(run.run_id, settings, metrics=metrics, tags=tags)
+    if late and result.looked:
+        late.submit(_settle, result, recipe, run, settings, log)
+    else:
+        _say(result, recipe, log)
+    return result, metrics
+
+
+def _settle(result: JobResult, recipe: Recipe, run: tracking.Run, settings: Settings, log: Log) -> None:
+    found = result.settled(at_once=False)
+    try:
+        tracking.log(run.run_id, settings, tags=models.trace_tags(found.trace))
+    except TransportError as exc:
+        log(f"run {run.run_id} cannot be traced: {exc}")
+    _say(found, recipe, log)
+
+
+def _say(result: JobResult, recipe: Recipe, log: Log) -> None:
     for fault in result.trace.faults if result.trace else ():
         log(f"{recipe.training.handle}.training: {fault}")
-    return result, metrics
 
 
 def _note_inputs(recipe: Recipe, run: tracking.Run, settings: Settings) -> None:

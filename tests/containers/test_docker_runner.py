@@ -25,7 +25,7 @@ from taxiway.errors import (
 )
 from taxiway.evaluation import evaluate
 from taxiway.packaging.image import Image
-from taxiway.runners import DockerRunner, Inputs, Job, Stop, disk
+from taxiway.runners import DockerRunner, Inputs, Job, Stop, delivery, disk
 from taxiway.settings import Settings
 from taxiway.training import train
 from taxiway.transform import transform
@@ -400,7 +400,37 @@ def test_folder_of_the_same_name_on_the_engines_host_is_not_mounted(
     )
     assert not disk.is_shared(engine, tmp_path / "home", plain_image.id, labels)
     assert containers_of(engine, bare) == []
-    assert not list((tmp_path / "home").glob("proof-*"))
+    assert not list((tmp_path / "home").glob(".proof*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_each_disk_is_asked_for(
+    bare: DockerRunner, make: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine sees this host's disk, and where another one is mounted here it has an old folder."""
+    disk_here, old, model = tmp_path / "mounted", tmp_path / "old", tmp_path / "model"
+    for folder in (disk_here, old / "data", model):
+        folder.mkdir(parents=True)
+    (old / "data" / "x").write_text("old")
+    (model / "x").write_text("model")
+    bind = delivery.bind
+
+    def seen(folder: Path, target: str) -> dict[str, Any]:
+        is_there = folder.is_relative_to(disk_here)
+        return bind(old / folder.relative_to(disk_here) if is_there else folder, target)
+
+    monkeypatch.setattr("taxiway.runners.delivery.bind", seen)
+    mount("-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(disk_here))
+    try:
+        (disk_here / "data").mkdir()
+        (disk_here / "data" / "x").write_text("new")
+        lines: list[str] = []
+        script = "for name in ('data', 'model'):\n    print(open(f'/taxiway/{name}/x').read())\n"
+        bare.run(make(script, inputs=Inputs(data_dir=disk_here / "data", model_dir=model)), lines.append)
+        assert lines[1:] == ["new", "model"]
+        assert disk.disk_of(model) == disk.disk_of(tmp_path) != disk.disk_of(disk_here / "data")
+    finally:
+        unmount(str(disk_here))
 
 
 def test_container_that_nobody_attends_to_is_forgotten_at_once(

@@ -94,14 +94,18 @@ def test_image_holds_compiled_source_and_nothing_of_this_host(
     shown = json.dumps([client.inspect_image(made.id), client.history(made.id)])
     assert "s3cret" not in shown
     assert client.inspect_image(made.id)["Config"]["User"] == f"{images.USER}:{images.USER}"
-    container = client.create_container(made.id, ["python"])
+    names = {name.partition("/")[2].split(".")[0] for name in files_of(client, made, images.SOURCE_DIR)}
+    assert names == {"train", "template", "__pycache__/train"}
+
+
+def files_of(client: Any, image: Image, folder: str) -> dict[str, bytes]:
+    container = client.create_container(image.id, ["python"])["Id"]
     try:
-        pieces, _ = client.get_archive(container["Id"], "/taxiway/source")
+        pieces, _ = client.get_archive(container, folder)
         with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
-            names = {name.partition("/")[2].split(".")[0] for name in tar.getnames()}
+            return {each.name: file.read() for each in tar if (file := tar.extractfile(each)) is not None}
     finally:
-        client.remove_container(container["Id"], force=True)
-    assert names == {"", "train", "template", "__pycache__", "__pycache__/train"}
+        client.remove_container(container, force=True)
 
 
 def test_same_recipe_gives_the_same_model_in_process_and_container(
@@ -111,8 +115,10 @@ def test_same_recipe_gives_the_same_model_in_process_and_container(
     boxed: Settings,
     dataset: DatasetVersion,
     commit: Callable[..., str],
+    engine: Engine,
+    client: Any,
 ) -> None:
-    """R2: the model's bytes do not tell where it was trained."""
+    """R2: the model's bytes do not tell where it was trained. Its image is warm: what it imports is compiled."""
     (handled / "train.py").write_text(NUMERIC)
     project = handled / "pyproject.toml"
     project.write_text(project.read_text().replace("training = []", 'training = ["numpy>=2"]'))
@@ -125,6 +131,14 @@ def test_same_recipe_gives_the_same_model_in_process_and_container(
     runs = tracking.find_runs(tracking.ensure_experiment(handle, live), {"taxiway.kind": "training"}, live)
     assert len(runs) == 2
     assert {run.tags["taxiway.model_hash"] for run in runs} == {boxed_version.model_hash}
+    training = packages.lookup(handle, "training", live)
+    libraries = f"{images.ENVIRONMENT_DIR}/environment/lib/python{training.python}/site-packages"
+    compiled = files_of(
+        client, packages.image(training, engine, boxed, print), f"{libraries}/numpy/__pycache__"
+    )
+    assert compiled
+    # Checked by nothing, so valid whatever time a source has in the image.
+    assert {content[4:8] for content in compiled.values()} == {(1).to_bytes(4, "little")}
 
 
 OWN = """ARG BASE_IMAGE

@@ -12,7 +12,7 @@ from taxiway.operators.train import TrainOperator
 from taxiway.packaging import Materialised
 from taxiway.project import read, resources
 from taxiway.project.resources import Host, Resources
-from taxiway.runners import Job, ProcessRunner, named
+from taxiway.runners import Job, ProcessRunner, WarmRunner, named
 from taxiway.settings import Containers, Settings
 from tests.containers.conftest import plain_package
 
@@ -97,20 +97,25 @@ def test_shortage_names_everything_that_is_lacking() -> None:
     assert resources.shortages(Resources(cpus=2, memory_mb=4_000), Host(cpus=2, memory_mb=4_000)) == []
 
 
-def test_process_is_refused_what_its_host_has_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [{"cpus": 4096}, {"memory_mb": 2**40}], ids=["cpus", "memory"])
+@pytest.mark.parametrize("is_warm", [False, True], ids=["fresh", "warm"])
+def test_process_is_refused_what_its_host_has_not_and_told_what_nothing_holds(
+    tmp_path: Path, limits: dict[str, int], *, is_warm: bool
+) -> None:
     (tmp_path / "source").mkdir()
-    runner = ProcessRunner(
-        lambda _: Materialised(source_dir=tmp_path / "source", python=Path(sys.executable))
-    )
-    package = plain_package({"command": "python -c pass", "threads": 1, "resources": {"cpus": 4096}})
-    job, lines = Job(package=package, folder=tmp_path / "job"), list[str]()
-    with pytest.raises(ResourceShortageError, match="cpus = 4096"):
-        runner.run(job, lines.append)
-    modest = replace(package, manifest={**package.manifest, "resources": {"cpus": 1}})
-    runner.run(replace(job, package=modest), lines.append)
-    (line,) = lines
-    assert line.startswith(
-        "tiny.training may use cpus 1, memory all, processes 1024, gpus 0: as processes nothing"
+    ready = Materialised(source_dir=tmp_path / "source", python=Path(sys.executable))
+    lines: list[str] = []
+    package = plain_package({"command": "python -c pass", "threads": 1, "resources": limits})
+    job = Job(package=package, folder=tmp_path / "job")
+    with WarmRunner(lambda _: ready, tmp_path / "warm", lines.append) as warm:
+        runner = warm if is_warm else ProcessRunner(lambda _: ready)
+        with pytest.raises(ResourceShortageError, match=next(iter(limits))):
+            runner.run(job, lines.append)
+        assert (lines, job.folder.exists()) == ([], False)
+        modest = replace(package, manifest={**package.manifest, "resources": {"cpus": 1, "pids": 64}})
+        runner.run(replace(job, package=modest), lines.append)
+    assert lines[0].startswith(
+        "tiny.training may use cpus 1, memory all, processes 64, gpus 0: as processes nothing holds it to that"
     )
 
 

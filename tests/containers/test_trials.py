@@ -129,7 +129,8 @@ def test_bad_trial_is_ended_early_and_a_lost_worker_leaves_no_container(
     )
     assert (found.trials, found.pruned, found.failed) == (8, 1, 2)
     plan = open_study(handle, dataset, settings, trials=8, params=asked["params"], log=silent)
-    states = [each.state.name for each in study.open_study(plan, settings).get_trials()]
+    with study.opened(plan, settings) as kept:
+        states = [each.state.name for each in kept.get_trials()]
     assert (states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL")) == (7, 1, 2)
     assert containers_of(engine, runner) == []
 

@@ -18,7 +18,9 @@ time.sleep(60)
 
 def start(*words: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-I", "-S", witness.__file__, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,15 @@ def test_exit_code_is_that_of_a_container(script: str, code: int) -> None:
     with start(sys.executable, "-c", script) as process:
         process.communicate(timeout=60)
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+def test_component_that_ends_its_group_leaves_its_witness_alone(number: int) -> None:
+    """As one does that started workers, and knows no better way to be rid of them."""
+    script = f"import os; os.killpg(os.getpgrp(), {int(number)})"
+    with start(sys.executable, "-c", script) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + number
 
 
 def test_component_that_is_asked_to_end_did_not_end_well_whatever_it_says() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from taxiway import research as tw
 from taxiway.datasets import facts, snapshot
 from taxiway.errors import DataChangedError
 from taxiway.packaging.package import package
@@ -46,6 +47,10 @@ def test_prepared_version_names_raw_data_and_transform(
     assert found is not None
     assert (found.kind, found.parents) == ("transform", {raw.tag: raw.hash})
     assert found.details == {"handle": handle, "code": code.digest, "params": {"unused": 1}}
+
+    # Put by its path alone it is no less a transform's.
+    by_path = tw.put(str(made.path), f"paths_{handle}"[:60], settings=live)
+    assert facts(by_path, live).origin == found
 
     # Output that somebody touched is no version of that origin, and is not used again.
     (made.path / "sum.txt").chmod(0o644)

@@ -1,14 +1,36 @@
 """A lock names exact versions and no index; equal locks share one environment, and a half-made one is made again."""
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taxiway.errors import ToolFailedError
-from taxiway.packaging import environment
+from taxiway.packaging import environment, soundness
 from taxiway.settings import Settings
+from taxiway.tools import remove
+
+SITE = "lib/python*/site-packages"
+UNCHECKED_HASH = (1).to_bytes(4, "little")
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Return settings whose environments no other test shares."""
+    return replace(settings, home=tmp_path / "own")
+
+
+def spoil(python: Path) -> None:
+    (site,) = python.parents[1].glob(SITE)
+    (site / "six.py").unlink()
+    (site / "six.py").write_text("__version__ = 'mine'\n")
+
+
+def six_of(python: Path) -> bytes:
+    (found,) = python.parents[1].glob(f"{SITE}/six.py")
+    return found.read_bytes()
 
 
 def test_lock_names_exact_versions_and_no_address(
@@ -61,9 +83,10 @@ def test_environment_that_is_half_made_is_made_again(settings: Settings) -> None
     subprocess.run([python, "-c", "import idna"], check=True)
 
 
-def test_environment_that_somebody_changed_is_named_and_made_again(settings: Settings) -> None:
-    python = environment.ensure(environment.lock(["six"], ">=3.11", settings), settings)
-    (site,) = python.parents[1].glob("lib/python*/site-packages")
+def test_environment_that_somebody_changed_is_left_to_its_users_and_made_beside_it(own: Settings) -> None:
+    locked = environment.lock(["six"], ">=3.11", own)
+    python = environment.ensure(locked, own)
+    (site,) = python.parents[1].glob(SITE)
     subprocess.run([python, "-c", "import six"], check=True)
     assert environment.changes(python) == ()
     original = (site / "six.py").read_bytes()
@@ -72,26 +95,114 @@ def test_environment_that_somebody_changed_is_named_and_made_again(settings: Set
     (site / "words").mkdir()
     (site / "words" / "en.txt").write_text("downloaded")
     assert environment.changes(python) == ("six.py", "words/en.txt")
-    assert environment.ensure(environment.lock(["six"], ">=3.11", settings), settings) == python
-    assert environment.changes(python) == ()
+    with environment.occupied(python):
+        beside = environment.ensure(locked, own)
+        assert environment.ensure(locked, own) == beside
+        assert (site / "six.py").read_text() == "__version__ = 'mine'\n"
+    assert (beside.parents[1].name, environment.changes(beside)) == (f"{locked.key}.1", ())
+
+    # When nobody runs in it any more, its path leads to what it should have been.
+    assert environment.ensure(locked, own) == beside
     assert (site / "six.py").read_bytes() == original
     assert not (site / "words").exists()
+    assert sorted(path.name for path in python.parents[2].iterdir()) == [
+        locked.key,
+        f"{locked.key}.1",
+        f"{locked.key}.lock",
+    ]
 
 
-def test_file_that_was_written_through_to_the_cache_is_not_taken_from_there(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    locked = environment.lock(["six"], ">=3.11", settings)
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    own = replace(settings, home=tmp_path / "own")
+def test_third_generation_takes_the_place_of_both_before(own: Settings) -> None:
+    locked = environment.lock(["six"], ">=3.11", own)
+    first = environment.ensure(locked, own)
+    spoil(first)
+    second = environment.ensure(locked, own)
+    spoil(second)
+    third = environment.ensure(locked, own)
+    assert third.parents[1].name == f"{locked.key}.2"
+    assert {path.parents[1].resolve() for path in (first, second, third)} == {third.parents[1].resolve()}
+    subprocess.run([first, "-c", "import six"], check=True)
+    remove(third.parents[1])
+    assert environment.ensure(locked, own) == first
+    subprocess.run([second, "-c", "import six"], check=True)
+
+
+def test_environment_is_kept_while_a_process_runs_in_it(own: Settings) -> None:
+    """As a variant's, which is started by the serving plane, by the path alone."""
+    locked = environment.lock(["six"], ">=3.11", own)
     python = environment.ensure(locked, own)
-    (installed,) = python.parents[1].glob("lib/python*/site-packages/six.py")
+    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as variant:
+        spoil(python)
+        assert environment.ensure(locked, own) != python
+        assert not python.parents[1].is_symlink()
+        variant.communicate(b"\n", timeout=60)
+    environment.ensure(locked, own)
+    assert python.parents[1].is_symlink()
+
+
+def test_environment_of_which_nobody_knows_what_was_installed_is_made_anew(own: Settings) -> None:
+    """As one that was made before that was written down."""
+    locked = environment.lock(["six"], ">=3.11", own)
+    python = environment.ensure(locked, own)
+    (python.parents[1] / ".complete").write_text("")
+    spoil(python)
+    beside = environment.ensure(locked, own)
+    assert beside != python
+    subprocess.run([beside, "-c", "import six; assert six.__version__ != 'mine'"], check=True)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a cache of uv that is the test's own."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_file_that_was_written_through_to_the_cache_is_taken_from_there_by_nobody(
+    own: Settings, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = environment.lock(["six"], ">=3.11", own)
+    python = environment.ensure(locked, own)
+    (installed,) = python.parents[1].glob(f"{SITE}/six.py")
     original = installed.read_bytes()
     installed.write_text("__version__ = 'mine'\n")
-    (cached,) = (tmp_path / "cache").rglob("six.py")
+    (cached,) = cache.rglob("six.py")
     assert cached.read_text() == installed.read_text()
-    environment.ensure(locked, own)
-    assert installed.read_bytes() == original
+
+    # Another home, which has nothing to hold against what the cache says, and a folder for an image.
+    assert six_of(environment.ensure(locked, replace(own, home=tmp_path / "other"))) == original
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    environment.install_into(locked, tmp_path / "site", tmp_path, own)
+    assert (tmp_path / "site" / "six.py").read_bytes() == original
+    assert six_of(environment.ensure(locked, own)) == original
+
+
+def test_spoiled_file_that_kept_its_size_is_found_and_never_taken_for_want_of_an_index(
+    own: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = environment.lock(["six"], ">=3.11", own)
+    (site,) = environment.ensure(locked, own).parents[1].glob(SITE)
+    assert soundness.spoiled(site) == ()
+    with (site / "six.py").open("r+b") as file:
+        file.write(b"X")
+    assert soundness.spoiled(site) == ("six",)
+    with monkeypatch.context() as alone:
+        alone.setenv("UV_OFFLINE", "1")
+        with pytest.raises(ToolFailedError, match="other files of six than their wheels"):
+            environment.ensure(locked, own)
+    assert soundness.spoiled(next(environment.ensure(locked, own).parents[1].glob(SITE))) == ()
+
+
+def test_what_an_image_gets_is_compiled_and_valid_wherever_it_is_copied(
+    settings: Settings, tmp_path: Path
+) -> None:
+    locked = environment.lock(["six"], ">=3.11", settings)
+    environment.install_into(locked, tmp_path / "site", tmp_path, settings)
+    compiled = tmp_path / "site" / "__pycache__" / f"six.{sys.implementation.cache_tag}.pyc"
+    assert compiled.read_bytes()[4:8] == UNCHECKED_HASH
+    remove(compiled.parent)
+    with pytest.raises(ToolFailedError, match="compiled none of 1 modules"):
+        environment._require_bytecode(tmp_path / "site")
 
 
 def test_interpreter_that_was_not_made_here_has_no_changes(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from taxiway.training import train
     ("metrics", "champion", "parts"),
     [
         ({"a": 0.9, "b": 0.5}, None, []),
-        ({"a": 0.9, "b": 0.5}, {"a": 0.91}, []),
+        ({"a": 0.9, "b": 0.5}, {"a": 0.91}, ["champion's 0.91 has no interval"]),
         ({"a": 0.9, "b": 0.5}, {"a": 0.95}, ["champion's 0.95 by more than 0.02"]),
         ({"a": 0.7, "b": 0.4}, {"a": 0.95}, ["a 0.7 is below its minimum 0.8", "b 0.4", "champion's"]),
         ({}, {"a": 0.9}, ["a was not measured, its minimum", "b was not measured", "cannot be compared"]),
@@ -54,9 +54,13 @@ def test_gate_opens_and_closes_with_every_reason(
     assert passed.metrics == {"score": 1.0, "per_class.a": 1.0}
     assert (passed.champion, passed.reasons) == (None, ())
     assert evaluate(handle, good.version, dataset, live) == passed
-    models.set_alias(handle, models.CHAMPION, good.version, live)
+    assert passed.notes == evaluate(handle, good.version, dataset, live).notes
 
+    # With another version there, which may be live, and nobody to ask, it is no first version any more.
     bad = train(handle, dataset, live, params={"c": 1.0})
+    (untold,) = set(evaluate(handle, good.version, dataset, live).notes) - set(passed.notes)
+    assert untold.startswith("inconclusive, let pass: score was not compared: the controller did not answer")
+    models.set_alias(handle, models.CHAMPION, good.version, live)
     with pytest.raises(GateFailedError) as caught:
         evaluate(handle, bad.version, dataset, live)
     assert len(caught.value.reasons) == 2
@@ -64,7 +68,9 @@ def test_gate_opens_and_closes_with_every_reason(
     assert "champion's 1" in str(caught.value)
     opened = evaluate(handle, bad.version, dataset, live, minimum={}, tolerance=0.6)
     assert (opened.champion, opened.champion_metrics) == (1, passed.metrics)
-    assert "by the two numbers alone: the evaluation leaves no predictions" in opened.notes[0]
+    assert opened.notes[0].startswith(
+        "inconclusive, let pass: score 0.51 against the champion's 1 has no interval"
+    )
 
     experiment = tracking.ensure_experiment(handle, live)
     measured = tracking.find_runs(experiment, {"taxiway.kind": "evaluation"}, live)

@@ -26,6 +26,7 @@ def test_example_walks_from_code_to_an_evaluated_version(root: Path, live: Setti
     assert transform(HANDLE, live, params={"count": 500}).origin == digits.origin
     dataset = snapshot(digits.path, "example_digits", live)
     version = train(HANDLE, dataset, live, params={"hidden": 64, "learning_rate": 0.01, "epochs": 6})
-    found = evaluate(HANDLE, version.version, dataset, live, minimum={"accuracy": 0.5})
+    # Other tests registered versions of this handle in the same MLflow, and no controller says which is live.
+    found = evaluate(HANDLE, version.version, dataset, live, minimum={"accuracy": 0.5}, inconclusive="pass")
     assert found.metrics["accuracy"] > 0.5
     assert found.metrics["images"] == 100

@@ -1,5 +1,6 @@
 """The notebook's front, with a real MLflow: the operators' functions on a folder as it lies there."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from taxiway.datasets import DatasetVersion
 from taxiway.datasets.profile import profile_of, schema_of
 from taxiway.errors import ArtifactChangedError, GateFailedError, InvalidSpecError
 from taxiway.packaging import libraries as wheels
-from taxiway.registry import libraries, models, packages
+from taxiway.registry import libraries, models, packages, tracking
 from taxiway.settings import Settings
 from taxiway.training import train
 
@@ -122,6 +123,27 @@ def test_library_reaches_another_host_by_its_hash(live: Settings, tmp_path: Path
     assert wheels.folder(other) / mine.name in brought
 
 
+def test_folder_that_is_a_package_is_published_under_its_own_name(live: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "bob_blur"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from bob_blur.kernel import SIZE\n")
+    (folder / "kernel.py").write_text("SIZE = 3\n")
+    library = tw.publish(folder, "bob-blur", "1.0", settings=live)
+    libraries.bring(live)
+    with zipfile.ZipFile(wheels.folder(live) / "bob_blur-1.0-py3-none-any.whl") as wheel:
+        assert {"bob_blur/__init__.py", "bob_blur/kernel.py"} <= set(wheel.namelist())
+    assert library.requirement == "bob-blur==1.0"
+    unnamed = folder.rename(tmp_path / "bob-blur")
+    with pytest.raises(InvalidSpecError, match="bob-blur is no name to import it by"):
+        tw.publish(unnamed, "bob-blur", "1.1", settings=live)
+
+
+def test_datasets_are_searched_with_a_text_alone(dataset: DatasetVersion, live: Settings) -> None:
+    assert [found.version for found in tw.search(dataset.name, settings=live)] == [dataset]
+    assert dataset in [found.version for found in tw.search(settings=live)]
+    assert tw.search(dataset.name, licence="mit", settings=live) == ()
+
+
 def test_library_without_name_version_or_files_is_refused_with_every_fault(
     live: Settings, tmp_path: Path
 ) -> None:
@@ -144,6 +166,7 @@ def test_readiness_names_all_that_blocks_packaging(
     """R24, R25."""
     before = tw.readiness(handled, settings=live)
     assert before.blockers == ("nothing was trained on a dataset version; put the data, and train on it",)
+    assert tracking.find_experiment(handle, live) is None
     tw.train(handled, dataset, settings=live)
     (young,) = tw.readiness(handled, runs=2, settings=live).blockers
     assert "changed within the last 2 trainings, the newest 1 agree" in young
@@ -152,6 +175,17 @@ def test_readiness_names_all_that_blocks_packaging(
     assert (ready.is_ready, ready.stable_runs) == (True, 2)
 
     edit(handled, "train.py", "training with", "trying with")
+    edit(handled, "pyproject.toml", "training = []", 'training = ["no-such-thing-anywhere==1.0"]')
+    edit(handled, "service.py", "", "# another comment\n")
+    (unsolved, uncommitted) = tw.readiness(handled, runs=2, settings=live).blockers
+    assert "cannot be packaged, mend the requirements" in unsolved
+    assert "training" in unsolved.partition(" cannot")[0]
+    assert "no-such-thing-anywhere" in unsolved
+    assert "differs from its commit" in uncommitted
+    edit(handled, "pyproject.toml", 'training = ["no-such-thing-anywhere==1.0"]', "training = []")
+    (_, untrained) = tw.readiness(handled, runs=2, settings=live).blockers
+    assert untrained == "the newest training ran other code than lies here; train this"
+
     edit(handled, "pyproject.toml", 'minimum = { score = 0.9 }\ncompare = "score"', "")
     edit(handled, "pyproject.toml", "p99_ms = 250", "p99_ms = -1")
     blocked = tw.readiness(handled, runs=2, settings=live)

@@ -12,7 +12,8 @@ import pytest
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
 from taxiway.packaging import CodePackage, Materialised
-from taxiway.runners import Job, JobResult, ProcessRunner, Stop
+from taxiway.runners import Job, JobResult, ProcessRunner, Stop, WarmRunner
+from taxiway.tools import claimed
 
 Until = Callable[..., None]
 
@@ -110,6 +111,32 @@ def test_job_command_takes_parameters_as_an_mlproject_does(tmp_path: Path) -> No
     )
     run(job, lines.append)
     assert lines == ["['--c', '1', '{other}']"]
+
+
+@pytest.mark.parametrize("is_warm", [False, True], ids=["fresh", "warm"])
+def test_environment_is_held_while_a_job_runs_in_it(tmp_path: Path, *, is_warm: bool) -> None:
+    job = make_job(tmp_path, "print('begun', flush=True)\n")
+    folder = tmp_path / "environment"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    ready = Materialised(source_dir=tmp_path / "source", python=folder / "bin" / "python")
+    held: list[bool] = []
+
+    def look(_line: str) -> None:
+        held.append(is_held(folder))
+
+    with WarmRunner(lambda _: ready, tmp_path / "warm", print) as warm:
+        (warm if is_warm else ProcessRunner(lambda _: ready)).run(job, look)
+        assert is_held(folder) is is_warm, "by the interpreter that is kept"
+    assert (held, is_held(folder)) == ([True], False)
+
+
+def is_held(folder: Path) -> bool:
+    try:
+        with claimed(folder):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def test_job_leaves_no_background_process(tmp_path: Path) -> None:

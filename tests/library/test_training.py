@@ -16,6 +16,7 @@ from taxiway.datasets import DatasetVersion
 from taxiway.errors import (
     ArtifactChangedError,
     ComponentFailedError,
+    DiskFullError,
     ModelNotFoundError,
     OutputFaultsError,
     PackageNotRegisteredError,
@@ -182,6 +183,32 @@ def test_training_without_results_is_refused(
     packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
     with pytest.raises(OutputFaultsError, match=r"metrics\.json is missing"):
         train(handle, dataset, live)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_disk_that_fills_while_it_trains_leaves_nothing_and_the_retry_trains(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings, commit: Callable[..., str]
+) -> None:
+    with (handled / "train.py").open("a") as file:
+        file.write("(output / 'model' / 'large.bin').write_bytes(bytes(2**22))\n")
+    commit(handled)
+    packages.register(package(str(handled), live, kinds=["training", "inference"]), live)
+    small = live.home / "runs"
+    small.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        lines: list[str] = []
+        with pytest.raises(DiskFullError, match="no room at"):
+            train(handle, dataset, live, provenance=TASK, log=lines.append)
+        assert "No space left on device" in lines[-1]
+        (failed,) = runs(handle, live)
+        assert (failed.status, failed.metrics) == ("FAILED", {})
+        assert [path for path in small.iterdir() if path.suffix != ".lock"] == []
+        subprocess.run(["mount", "-o", "remount,size=32m", small], check=True)
+        made = train(handle, dataset, live, provenance=replace(TASK, try_number=2))
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert (made.version, made.run_id) == (1, failed.run_id)
 
 
 def test_version_with_a_missing_edge_is_refused(

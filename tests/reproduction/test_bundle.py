@@ -1,6 +1,7 @@
 """One file is enough to train a model again and to serve it, on a machine that has no network."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -8,13 +9,16 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import InvalidSpecError
-from taxiway.reproduction import bundle
+from taxiway.packaging import package
+from taxiway.registry import packages
+from taxiway.reproduction import bundle, recipe_files
 from taxiway.reproduction.bundling import _replacing
 from taxiway.settings import Settings
 from taxiway.training import train
@@ -58,19 +62,42 @@ def alone(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, env=offline, capture_output=True, text=True, check=False, timeout=200)
 
 
+CONTINUE = """import os, pathlib
+source = pathlib.Path(os.environ["TAXIWAY_SOURCE_MODELS_DIR"]) / "{handle}" / "weights.json"
+print("it began with", source.read_text())
+"""
+
+
 @pytest.fixture
-def bundled(equipped: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path) -> Path:
-    train(handle, dataset, live, params={"c": 0.25})
+def bundled(
+    equipped: Path,
+    handle: str,
+    dataset: DatasetVersion,
+    live: Settings,
+    tmp_path: Path,
+    commit: Callable[..., str],
+) -> Path:
+    """Return the bundle of a model that begins with another one, and is trained by a published library."""
+    train(handle, dataset, live, params={"c": 0.75})
+    pyproject, script = equipped / "pyproject.toml", equipped / "train.py"
+    own = "params = { c = 0.5 }"
+    pyproject.write_text(pyproject.read_text().replace(own, f'{own}\nsource_models = ["{handle}@1"]', 1))
+    script.write_text(CONTINUE.format(handle=handle) + script.read_text())
+    commit(equipped)
+    packages.register(package(str(equipped), live, kinds=["training"]), live)
+    made = train(handle, dataset, live, params={"c": 0.25})
+    assert (made.version, dict(made.source_models)) == (2, {handle: 1})
     workflow = tmp_path / "dag.py"
     workflow.write_text("# a DAG\n")
-    return bundle(handle, 1, live, into=tmp_path, workflow=workflow)
+    return bundle(handle, 2, live, into=tmp_path, workflow=workflow)
 
 
-def test_bundle_trains_and_serves_without_a_network(bundled: Path, tmp_path: Path) -> None:
+def test_bundle_trains_and_serves_without_a_network(bundled: Path, handle: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [bundled.name, "dag.py"]
     checked = alone(sys.executable, bundled, "verify")
     assert "each as it was bundled" in checked.stdout, checked.stderr
     trained = alone(sys.executable, bundled, "train")
+    assert 'it began with {"c": 0.75}' in trained.stdout
     assert "the kit was told 0.25" in trained.stdout
     assert "the registered model, byte for byte" in trained.stdout, trained.stdout + trained.stderr
     script = tmp_path / "serve.py"
@@ -79,10 +106,10 @@ def test_bundle_trains_and_serves_without_a_network(bundled: Path, tmp_path: Pat
     assert "ANSWER 2.5" in served.stdout, served.stdout + served.stderr
     with zipfile.ZipFile(bundled) as archive:
         names = archive.namelist()
-        assert json.loads(archive.read("bundle.json"))["version"] == 1
+        assert json.loads(archive.read("bundle.json"))["version"] == 2
     assert "workflow/dag.py" in names
     assert any(name.startswith("wheels/bentoml-") for name in names)
-    assert "training/data/numbers.txt" in names
+    assert {"training/data/numbers.txt", f"source_models/{handle}/weights.json"} <= set(names)
     _check_forged(bundled, tmp_path)
 
 
@@ -95,6 +122,23 @@ def _check_forged(bundled: Path, tmp_path: Path) -> None:
     done = alone(sys.executable, forged, "verify")
     assert done.returncode == 1
     assert "is not what was bundled" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "serve"])
+def test_bundle_for_a_python_that_is_not_there_says_which(tmp_path: Path, command: str) -> None:
+    other = tmp_path / "other.pyz"
+    recipe = json.dumps({"python": "3.99"}).encode()
+    members = {"training/recipe.json": hashlib.sha256(recipe).hexdigest()}
+    manifest = {"handle": "tiny", "version": 1, "inference": {"python": "3.99"}, "files": members}
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("training/recipe.json", recipe)
+        archive.writestr("bundle.json", json.dumps(manifest))
+        for name in ("__main__.py", "reproduce.py"):
+            archive.writestr(name, recipe_files.script(name))
+    done = alone(sys.executable, other, command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the model was trained with Python 3.99, this is ")
+    assert done.stderr.endswith("there is no python3.99; install it\n")
 
 
 def _fill_the_disk(target: Path) -> None:

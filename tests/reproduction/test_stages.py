@@ -94,7 +94,7 @@ def test_parameters_that_are_edited_train_another_model(
 
 
 def test_stage_is_left_once_by_training_itself(
-    registered: Path, handle: str, dataset: DatasetVersion, live: Settings
+    registered: Path, handle: str, dataset: DatasetVersion, live: Settings, commit: Callable[..., str]
 ) -> None:
     made = train(handle, dataset, live, params={"c": 0.5})
     before = repository.head(live.data_repository)
@@ -102,11 +102,21 @@ def test_stage_is_left_once_by_training_itself(
     assert repository.head(live.data_repository) == before
     assert list(repository.tagged(live.data_repository, f"models/{handle}")) == [1]
 
-    # MLflow forgot the handle and counts anew: the number is another model's now, and so is the stage.
-    other = replace(made, model_hash="f" * 64, params={"c": 0.9})
+    # MLflow forgot the handle and counts anew: the number is another model's now, and so is the stage, all of it.
+    (registered / "train.py").rename(registered / "fit.py")
+    pyproject = registered / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("train.py", "fit.py"))
+    commit(registered)
+    (code,) = packages.register(package(str(registered), live, kinds=["training"]), live)
+    other = replace(made, model_hash="f" * 64, params={"c": 0.9}, training_digest=code.digest)
     assert leave(other, live) == leave(other, live) == f"models/{handle}@v1-ffffffff"
     stage = repository.git(live.data_repository, "show", f"HEAD:models/{handle}/v1/recipe.json")
     assert json.loads(stage)["expected"]["model_hash"] == other.model_hash
+    folder = f"models/{handle}/v1/code/"
+    assert repository.git(live.data_repository, "ls-tree", "--name-only", "HEAD", folder).split() == [
+        f"{folder}fit.py"
+    ]
+    assert [path.name for path in (live.data_repository / folder).iterdir()] == ["fit.py"]
     assert leave(made, live) == f"models/{handle}@v1"
 
 

@@ -65,10 +65,10 @@ class Output:
         return "\n".join(("outs:", *lines, "  hash: md5", f"  path: {name}", ""))
 
 
-def locked(settings: Settings) -> AbstractContextManager[None]:
-    """Hold the data repository against every other writer on this host."""
+def locked(settings: Settings, *, waits: bool = True) -> AbstractContextManager[None]:
+    """Hold the data repository against every other writer on this host; `waits` as `tools.exclusive` has it."""
     root = settings.data_repository
-    return exclusive(root.with_name(f".{root.name}.lock"))
+    return exclusive(root.with_name(f".{root.name}.lock"), waits=waits)
 
 
 def ensure(settings: Settings) -> Path:
@@ -182,7 +182,7 @@ def publish(root: Path, tag: str) -> None:
 
 
 def record(
-    root: Path, files: Mapping[str, str], message: str, *, tag: tuple[str, str] | None = None
+    root: Path, files: Mapping[str, str | None], message: str, *, tag: tuple[str, str] | None = None
 ) -> str | None:
     """Commit files on top of the branch, push it where there is an origin, and only then move the branch here.
 
@@ -190,7 +190,7 @@ def record(
 
     Args:
         root: The data repository.
-        files: Text of each file that the commit brings, by its path.
+        files: Text of each file that the commit brings, by its path; None takes the file away.
         message: Of the commit.
         tag: Name and message of a tag of the commit.
 
@@ -240,17 +240,42 @@ def output(root: Path, name: str, version: Tagged) -> Output:
     Raises:
         ToolFailedError: If the commit does not hold the dataset.
     """
+    return _told(version) or _written(git(root, "show", f"{version.commit}:{name}.dvc"))
+
+
+def outputs(root: Path, versions: Mapping[str, Tagged]) -> dict[str, Output]:
+    """Return what the data of many versions is, by their tags; a tag of what is no dataset's folder is left out."""
+    told = {tag: _told(version) for tag, version in versions.items()}
+    places = {
+        tag: f"{versions[tag].commit}:{tag.rpartition('@v')[0]}.dvc"
+        for tag, found in told.items()
+        if found is None
+    }
+    texts = read(root, places.values()) if places else {}
+    found = {tag: told[tag] or _folder(texts.get(places[tag], "")) for tag in versions}
+    return {tag: each for tag, each in found.items() if each is not None}
+
+
+def _told(version: Tagged) -> Output | None:
+    """Return what the tag of a version says, unless a person made it."""
     try:
         return Output(**json.loads(version.subject))
     except (ValueError, TypeError):
-        return output_at(root, name, version.commit)
+        return None
 
 
-def output_at(root: Path, name: str, commit: str) -> Output:
-    """Return what the `.dvc` file of a dataset says at a commit."""
+def _folder(text: str) -> Output | None:
+    """Return what a `.dvc` file says of a folder; None where it says something else."""
+    try:
+        return _written(text)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _written(text: str) -> Output:
     import yaml
 
-    (out,) = yaml.safe_load(git(root, "show", f"{commit}:{name}.dvc"))["outs"]
+    (out,) = yaml.safe_load(text)["outs"]
     return Output(hash=str(out["md5"]), size_bytes=int(out["size"]), files=int(out["nfiles"]))
 
 
@@ -274,18 +299,23 @@ def _identity(root: Path) -> tuple[str, ...]:
     return () if _configured(root, "user.email") else _NOBODY
 
 
-def _commit(root: Path, parent: str | None, files: Mapping[str, str], message: str) -> str:
+def _commit(root: Path, parent: str | None, files: Mapping[str, str | None], message: str) -> str:
     identity = _identity(root)
     is_signed = not identity and _configured(root, "commit.gpgsign") == "true"
     with TemporaryDirectory() as scratch:
         index = Path(scratch) / "index"
         git(root, "read-tree", parent or "--empty", index=index)
-        entries = [f"100644 {_blob(root, text)}\t{name}\n" for name, text in files.items()]
+        entries = [_entry(root, name, text) for name, text in files.items()]
         git(root, "update-index", "--index-info", stdin="".join(entries), index=index)
         tree = git(root, "write-tree", index=index).strip()
     above = ("-p", parent) if parent else ()
     signed = ("-S",) if is_signed else ()
     return git(root, *identity, "commit-tree", tree, *above, *signed, stdin=f"{message}\n").strip()
+
+
+def _entry(root: Path, name: str, text: str | None) -> str:
+    """Return a line for Git's index; one of mode 0 takes the file out of it, whatever object it names."""
+    return f"{'0' if text is None else '100644'} {_blob(root, text or '')}\t{name}\n"
 
 
 def _blob(root: Path, text: str) -> str:

@@ -1,7 +1,8 @@
 """Locks a component's requirements and makes its virtual environment, both with uv.
 
 A lock names versions and no index, so that it is the same behind every mirror. Equal locks share one environment, and
-what was installed is remembered: one that somebody changed since is made again, and a run in it is no run of its lock.
+what was installed is remembered: one that somebody changed since is replaced (`generations.py`), and a run in it is no
+run of its lock.
 Bytecode is compiled at first import, not at installation: installing takes 0.2 s instead of 6 s, and what a component
 never imports is never compiled; so an environment stays writable for its owner.
 """
@@ -11,17 +12,19 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from taxiway.errors import ToolFailedError
-from taxiway.packaging import libraries
+from taxiway.packaging import generations, libraries, soundness
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, program, remove, run, write_atomically
+from taxiway.tools import digest, exclusive, program, remove, run, shared, write_atomically
 
-_MARKER = ".complete"
+_MARKER, _SITE = ".complete", "lib/python*/site-packages"
+_LINKED = {"UV_LINK_MODE": "hardlink"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +76,28 @@ def lock(requirements: Iterable[str], requires_python: str, settings: Settings) 
 def ensure(locked: Lock, settings: Settings) -> Path:
     """Return the Python of the environment of a lock, installed if it is not there.
 
-    Safe to call from several processes at once; one that is killed half-way leaves nothing that looks finished.
+    One that is not what was installed any more is left to whoever runs in it, and another is made beside it. Safe to
+    call from several processes at once; one that is killed half-way leaves nothing that looks finished.
 
     Raises:
         ToolFailedError: If uv cannot install it.
     """
-    folder = settings.home / "environments" / locked.key
-    python = folder / "bin" / "python"
-    if _is_whole(folder):
-        return python
-    with exclusive(folder.with_suffix(".lock")):
-        if not _is_whole(folder):
-            _make(locked, folder, python, settings)
-    return python
+    first = settings.home / "environments" / locked.key
+    known = generations.every(first)
+    if len(known) == 1 and _is_whole(known[0]):
+        return _python(known[0])
+    with exclusive(first.with_name(f"{first.name}.lock")):
+        current = next(reversed(generations.every(first)), first)
+        if not _is_whole(current):
+            current = generations.following(first) if (current / _MARKER).exists() else current
+            _make(locked, current, settings)
+        generations.sweep(first, current)
+    return _python(current)
+
+
+def occupied(python: Path) -> AbstractContextManager[int]:
+    """Keep the environment of an interpreter from being swept, in the block and as long as a child has its lock."""
+    return shared(python.parents[1])
 
 
 def changes(python: Path) -> tuple[str, ...]:
@@ -104,24 +116,22 @@ def changes(python: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in {*known, *found} if known.get(name) != found.get(name)))
 
 
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
 def _is_whole(folder: Path) -> bool:
-    return (folder / _MARKER).exists() and not changes(folder / "bin" / "python")
+    return _installed(folder) is not None and not changes(_python(folder))
 
 
-def _make(locked: Lock, folder: Path, python: Path, settings: Settings) -> None:
-    is_clean = not _is_written_through(folder)
+def _make(locked: Lock, folder: Path, settings: Settings) -> None:
+    if folder.is_symlink():
+        # To a generation that somebody removed by hand.
+        folder.unlink()
     remove(folder)
     run([program("uv"), "venv", "-q", "--python", _interpreter(locked.python), folder], cwd=folder.parent)
-    _install(locked, folder, python, settings, is_clean=is_clean)
+    _install(locked, folder, settings)
     write_atomically(folder / _MARKER, json.dumps(_files(folder)))
-
-
-def _is_written_through(folder: Path) -> bool:
-    """Tell whether somebody wrote into an installed file: uv's cache, which has the same file, is spoiled as well."""
-    known, found = _installed(folder) or {}, _files(folder)
-    return any(
-        known.get(name) not in (None, seen) and known[name][-1] == seen[-1] for name, seen in found.items()
-    )
 
 
 def _installed(folder: Path) -> dict[str, list[int]] | None:
@@ -137,7 +147,7 @@ def _files(folder: Path) -> dict[str, list[int]]:
     A file's time of change is left out: it moves whenever another environment links to the same file.
     """
     found: dict[str, list[int]] = {}
-    for site in folder.glob("lib/python*/site-packages"):
+    for site in folder.glob(_SITE):
         for parent, folders, names in os.walk(site):
             folders[:] = [name for name in folders if name != "__pycache__"]
             for name in names:
@@ -162,18 +172,42 @@ def install_into(locked: Lock, target: Path, scratch: Path, settings: Settings) 
     requirements.write_text(libraries.requirements(locked.text, settings), encoding="utf-8")
     command = [str(program("uv")), "pip", "install", "-q", "--no-deps", "--compile-bytecode"]
     command += ["--python", _interpreter(locked.python), "--target", str(target), "-r", str(requirements)]
-    _offline_first(command, scratch, {"PYC_INVALIDATION_MODE": "UNCHECKED_HASH"})
+    _from_sound_cache(command, target, scratch, {"PYC_INVALIDATION_MODE": "UNCHECKED_HASH"})
+    _require_bytecode(target)
 
 
-def _install(locked: Lock, folder: Path, python: Path, settings: Settings, *, is_clean: bool) -> None:
+def _require_bytecode(target: Path) -> None:
+    sources = sum(1 for _ in target.rglob("*.py"))
+    if sources and next(target.rglob("*.pyc"), None) is None:
+        said = f"it compiled none of {sources} modules; each start of a container would do so"
+        raise ToolFailedError("uv pip install --compile-bytecode", 0, said)
+
+
+def _install(locked: Lock, folder: Path, settings: Settings) -> None:
     requirements = folder / "lock.txt"
     requirements.write_text(libraries.requirements(locked.text, settings), encoding="utf-8")
-    command = [program("uv"), "pip", "install", "-q", "--no-deps", "--python", python, "-r", requirements]
-    words = [str(part) for part in command]
-    if is_clean:
-        _offline_first(words, folder)
-    else:
-        run([*words, "--no-cache"], cwd=folder)
+    command = [str(program("uv")), "pip", "install", "-q", "--no-deps"]
+    command += ["--python", str(_python(folder)), "-r", str(requirements)]
+    (site,) = folder.glob(_SITE)
+    _from_sound_cache(command, site, folder)
+
+
+def _from_sound_cache(
+    command: Sequence[str], site: Path, folder: Path, environment: Mapping[str, str] | None = None
+) -> None:
+    """Install from uv's cache; what somebody wrote to in there is brought anew, for all who come later as well."""
+    _offline_first(command, folder, environment)
+    # A wheel that is at odds with its own record is so again, and is taken as it is.
+    names = soundness.spoiled(site)
+    again = [word for name in names for word in ("--refresh-package", name, "--reinstall-package", name)]
+    try:
+        if again:
+            run([*command, *again], cwd=folder, environment=_LINKED | dict(environment or {}))
+    except ToolFailedError as error:
+        why = (
+            f"uv's cache has other files of {', '.join(names)} than their wheels, which were asked for again"
+        )
+        raise ToolFailedError(error.command, error.exit_code, f"{why}: {error.output}") from error
 
 
 def _resolve(wanted: list[str], python: str, settings: Settings, source: Path) -> str:
@@ -190,7 +224,7 @@ def _resolve(wanted: list[str], python: str, settings: Settings, source: Path) -
 
 def _offline_first(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
     # Exact versions have one solution, so uv's cache answers as well as an index does, and much faster.
-    link = {"UV_LINK_MODE": "hardlink", **(environment or {})}
+    link = _LINKED | dict(environment or {})
     try:
         return run([*command, "--offline"], cwd=folder, environment=link)
     except ToolFailedError:

@@ -163,15 +163,23 @@ def _is_frozen(made: CodePackage | None, component: Component, root: Path) -> bo
     return False
 
 
+def preview(project: Project, component: Component, settings: Settings) -> CodePackage:
+    """Return what a component would be packaged as, with its files as they are now; nothing is packed or installed.
+
+    Raises:
+        ToolFailedError: If a requirement cannot be resolved.
+        ArtifactChangedError: If a published library here is not the one that was published.
+    """
+    locked = _lock(project, component, settings)
+    return _named(project, component, locked, libraries.libraries_of(locked.text, settings))
+
+
 def _freeze(project: Project, component: Component, settings: Settings) -> CodePackage | None:
     """Return a component as it is now, its files kept on this host; None if it changed while they were taken."""
-    locked = environment.lock(component.requirements, project.requires_python, settings)
-    manifest = _manifest(project, component)
+    locked = _lock(project, component, settings)
     used = libraries.libraries_of(locked.text, settings)
-    manifest |= {"libraries": used} if used else {}
     try:
-        source_hash = source.content_hash(project.root, component.files)
-        made = _named(project, component, source_hash, locked, manifest)
+        made = _named(project, component, locked, used)
         folder = home_of(made.digest, settings)
         if not folder.exists():
             with fresh_folder(folder) as draft:
@@ -182,13 +190,15 @@ def _freeze(project: Project, component: Component, settings: Settings) -> CodeP
     return made
 
 
+def _lock(project: Project, component: Component, settings: Settings) -> environment.Lock:
+    return environment.lock(component.requirements, project.requires_python, settings)
+
+
 def _named(
-    project: Project,
-    component: Component,
-    source_hash: str,
-    locked: environment.Lock,
-    manifest: Mapping[str, Any],
+    project: Project, component: Component, locked: environment.Lock, used: Mapping[str, Mapping[str, str]]
 ) -> CodePackage:
+    manifest = _manifest(project, component) | ({"libraries": dict(used)} if used else {})
+    source_hash = source.content_hash(project.root, component.files)
     identity = [project.handle, component.kind, source_hash, locked.hash, locked.python, manifest]
     return CodePackage(
         handle=project.handle,
@@ -258,7 +268,8 @@ def materialise(made: CodePackage, settings: Settings) -> Materialised:
     """
     source_dir, locked = verified(made, settings)
     python = environment.ensure(locked, settings)
-    bento_dir = _bento(made, home_of(made.digest, settings), source_dir, python)
+    with environment.occupied(python):
+        bento_dir = _bento(made, home_of(made.digest, settings), source_dir, python)
     return Materialised(source_dir=source_dir, python=python, bento_dir=bento_dir)
 
 

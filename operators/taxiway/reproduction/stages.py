@@ -23,7 +23,7 @@ def leave(version: ModelVersion, settings: Settings) -> str:
     """Commit the stage of a registered model, tagged `models/<handle>@v<N>`, unless it is there, and return the tag.
 
     Where that tag is another model's, because its handle was deleted and made again, the stage takes the place of the
-    other's at the branch, and its tag has the beginning of the model's hash at its end.
+    other's at the branch, of which no file is left, and its tag has the beginning of the model's hash at its end.
 
     Args:
         version: The model.
@@ -43,10 +43,19 @@ def leave(version: ModelVersion, settings: Settings) -> str:
         if repository.git(root, "for-each-ref", f"refs/tags/{wanted}"):
             return wanted
         message = f"Train {version.handle}/{version.version} again with dvc repro {name}/dvc.yaml"
-        made = repository.record(root, texts, message, tag=(wanted, version.model_hash))
+        superseded = dict.fromkeys(_committed(root, name) - texts.keys())
+        made = repository.record(root, {**superseded, **texts}, message, tag=(wanted, version.model_hash))
         return wanted if made else None
 
     return repository.in_turn(settings, attempt)
+
+
+def _committed(root: Path, folder: str) -> set[str]:
+    """Return the files below a folder at the branch."""
+    if repository.head(root) is None:
+        return set()
+    found = repository.git(root, "ls-tree", "-r", "-z", "--name-only", "HEAD", "--", f"{folder}/")
+    return set(filter(None, found.split("\0")))
 
 
 def _again(label: str, version: ModelVersion) -> str:

@@ -4,7 +4,6 @@ A container outlives the process that started it, and is found again by the job'
 decided in `delivery.py`; the engine is spoken to in `taxiway.engine`.
 """
 
-import errno
 import shutil
 import threading
 import time
@@ -86,7 +85,7 @@ class DockerRunner:
         self._containers = containers
         self._home = home / "containers"
         self._attendance = Attendance(self._home)
-        self._is_shared: bool | None = None
+        self._seen: dict[tuple[int, Path], bool] = {}
         self._known: dict[str, Image] = {}
         self._running: dict[str, str] = {}
         self._is_stopped = threading.Event()
@@ -238,7 +237,7 @@ class DockerRunner:
             "taxiway.image": plan.image.name,
             "taxiway.spec": plan.spec,
         }
-        for mounted in self._ways(plan.image):
+        for mounted in self._ways(plan):
             mounts = delivery.mounts(plan.folders, mounted=mounted, has_secrets=plan.secrets_dir is not None)
             host = {**plan.config["HostConfig"], "Mounts": mounts}
             try:
@@ -251,16 +250,21 @@ class DockerRunner:
                     raise
         raise ToolFailedError("docker create", 1, "the engine sees none of this host's folders")
 
-    def _ways(self, image: Image) -> tuple[bool, ...]:
+    def _ways(self, plan: _Plan) -> tuple[bool, ...]:
         """Return the ways of inputs to try: mounted, copied."""
         wanted = self._containers.inputs
         if wanted == "copy" or (wanted == "auto" and not self._engine.url.startswith("unix:")):
             return (False,)
-        if self._is_shared is None:
-            self._is_shared = disk.is_shared(self._engine, self._home, image.id, self._own_labels())
-        if not self._is_shared:
+        if not all(self._sees(folder.path, plan.image) for folder in plan.folders if folder.is_whole):
             return (False,) if wanted == "auto" else ()
         return (True, False) if wanted == "auto" else (True,)
+
+    def _sees(self, folder: Path, image: Image) -> bool:
+        """Tell whether the engine sees the disk of a folder; each is asked for once."""
+        place = disk.disk_of(folder)
+        if place not in self._seen:
+            self._seen[place] = disk.is_seen(self._engine, folder, image.id, self._own_labels())
+        return self._seen[place]
 
     def _own_labels(self) -> dict[str, str]:
         return {LABEL: "true", "taxiway.owner": self._attendance.owner()}
@@ -274,7 +278,7 @@ class DockerRunner:
         except TransportError:
             raise
         except BaseException as error:
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if workplace.is_full(error):
                 raise DiskFullError(job.folder, None, shutil.disk_usage(job.folder).free) from error
             self._engine.end(container, GRACE_S)
             if isinstance(error, ToolFailedError) and self._is_ended(asked):

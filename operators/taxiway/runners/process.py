@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
+from taxiway.packaging import environment as environments
 from taxiway.packaging.package import CodePackage, Materialised
 from taxiway.runners import guardian, limits, workplace
 from taxiway.runners.runner import Job, JobResult, Log
@@ -45,33 +46,38 @@ class ProcessRunner:
         """Run a job; see `Runner.run`."""
         limits.announce(job, log)
         ready = self._materialise(job.package)
-        began, started, stop = workplace.prepare(job, ready.source_dir), time.monotonic(), stop or Stop()
-        argv = workplace.arguments(job, ready.python)
-        with subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid()), *argv],
-            cwd=job.folder / workplace.SOURCE,
-            env=workplace.environment(job, ready.python),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            pass_fds=held_locks(),
-        ) as process:
-            try:
-                with stop.calling(process.terminate):
-                    tail = workplace.follow(process.stdout or (), job, log)
-                    process.wait()
-            finally:
-                _stop(process)
-                ended = workplace.clear(job)
-        if process.returncode != 0 and stop.is_requested:
-            raise JobStoppedError(job.name)
-        if process.returncode != 0:
-            raise ComponentFailedError(job.name, job.command, process.returncode, tail)
-        seen = workplace.trace(job, began, ended, process.pid, ready.python)
-        return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
+        with environments.occupied(ready.python), workplace.room(job):
+            return _run(job, ready, log, stop or Stop())
+
+
+def _run(job: Job, ready: Materialised, log: Log, stop: Stop) -> JobResult:
+    began, started = workplace.prepare(job, ready.source_dir), time.monotonic()
+    argv = workplace.arguments(job, ready.python)
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid()), *argv],
+        cwd=job.folder / workplace.SOURCE,
+        env=workplace.environment(job, ready.python),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        pass_fds=held_locks(),
+    ) as process:
+        try:
+            with stop.calling(process.terminate):
+                tail = workplace.follow(process.stdout or (), job, log)
+                process.wait()
+        finally:
+            _stop(process)
+            ended = workplace.clear(job)
+    if process.returncode != 0 and stop.is_requested:
+        raise JobStoppedError(job.name)
+    if process.returncode != 0:
+        raise ComponentFailedError(job.name, job.command, process.returncode, tail)
+    seen = workplace.trace(job, began, ended, process.pid, workplace.alterations(ready.python))
+    return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

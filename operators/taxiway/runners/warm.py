@@ -11,16 +11,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
+from taxiway.packaging import environment as environments
 from taxiway.packaging.package import CodePackage, Materialised
 from taxiway.runners import limits, watch, workplace, zygote
 from taxiway.runners.process import ProcessRunner
-from taxiway.runners.runner import Job, JobResult, Log
+from taxiway.runners.runner import UNLOOKED, Job, JobResult, Log
 from taxiway.runners.stop import Stop
 from taxiway.tools import held_locks, remove
 
@@ -29,6 +31,8 @@ START_S = 300.0
 # Arrow's allocator would start a thread when it is imported, and a process with threads cannot be forked.
 NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 END_S = 3.0
+# By then the next job has begun: looking costs processor time that its beginning would wait for.
+LOOK_AFTER_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,8 @@ class WarmRunner:
 
     One interpreter serves the jobs of one package and seed, since Python's hash seed is fixed when it starts; it has
     the environment of the first of them, and is no other than a fresh one to the script. Any number of threads may
-    share it.
+    share it. What a job wrote into the package's source or environment is its own and its neighbours' fault: the jobs
+    that begin once it was seen get source, environment and interpreter anew.
 
     Args:
         materialise: Returns a package ready to run on this host.
@@ -86,7 +91,9 @@ class WarmRunner:
         self._seed = seed
         self._lock = threading.Lock()
         self._ready: dict[str, Materialised] = {}
-        self._warm: dict[tuple[str, int | None], _Warm | None] = {}
+        self._warm: dict[tuple[Path, str, int | None], _Warm | None] = {}
+        self._spoiled: list[_Warm | None] = []
+        self._looking = ThreadPoolExecutor(1, "look at environments")
 
     def __enter__(self) -> Self:
         return self
@@ -96,11 +103,13 @@ class WarmRunner:
 
     def close(self) -> None:
         """End every interpreter; jobs that run go on to their end."""
+        self._looking.shutdown()
         with self._lock:
-            for warm in self._warm.values():
+            for warm in (*self._warm.values(), *self._spoiled):
                 if warm:
                     warm.close()
             self._warm.clear()
+            self._spoiled.clear()
 
     def prepare(self, package: CodePackage) -> None:
         """Make source and environment of a package ready, and its imports loaded; see `Runner.prepare`."""
@@ -120,28 +129,44 @@ class WarmRunner:
         warm = self._interpreter(job, ready)
         if warm is None:
             return self._cold.run(job, log, stop)
-        began, started, stop = workplace.prepare(job, ready.source_dir), time.monotonic(), stop or Stop()
-        (job.folder / watch.NOTES).write_text(warm.notes, encoding="utf-8")
         try:
-            guard, code, tail = _fork(warm, job, ready, log, stop)
+            with workplace.room(job):
+                found = _run(warm, job, ready, log, stop or Stop())
         finally:
-            ended = workplace.clear(job)
-        if code != 0 and stop.is_requested:
-            raise JobStoppedError(job.name)
-        if code != 0:
-            raise ComponentFailedError(job.name, job.command, code, tail)
-        seen = workplace.trace(job, began, ended, guard, ready.python)
-        return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
+            # That takes as long as it takes to begin the next job, which need not wait for it.
+            wanted = threading.Event()
+            look = self._looking.submit(self._look, ready, wanted, time.monotonic() + LOOK_AFTER_S)
+
+        def looked(at_once: bool) -> tuple[str, ...]:
+            if at_once:
+                wanted.set()
+            return look.result()
+
+        return replace(found, looked=looked)
 
     def _made_ready(self, package: CodePackage) -> Materialised:
-        """Make a package ready once: what changed since is seen by each job's own trace."""
+        """Make a package ready once, and again where a job wrote into what others are to share."""
         with self._lock:
-            if package.digest not in self._ready:
-                self._ready[package.digest] = self._materialise(package)
-            return self._ready[package.digest]
+            known = self._ready.get(package.digest)
+            if known is None or watch.code(known.source_dir).hash != package.source_hash:
+                known = self._ready[package.digest] = self._materialise(package)
+            return known
+
+    def _look(self, ready: Materialised, wanted: threading.Event, at_s: float) -> tuple[str, ...]:
+        """Return what is altered in an environment, and let no more jobs begin in one where something is."""
+        wanted.wait(max(0.0, at_s - time.monotonic()))
+        found = tuple(workplace.alterations(ready.python))
+        if found:
+            with self._lock:
+                for digest in [name for name, each in self._ready.items() if each.python == ready.python]:
+                    del self._ready[digest]
+                # A job may be about to begin there: it is doubted, but need not fail.
+                spoiled = [key for key in self._warm if key[0] == ready.python]
+                self._spoiled += [self._warm.pop(key) for key in spoiled]
+        return found
 
     def _interpreter(self, job: Job, ready: Materialised) -> _Warm | None:
-        key = (job.package.digest, job.seed)
+        key = (ready.python, job.package.digest, job.seed)
         with self._lock:
             known = self._warm.pop(key, None) if key in self._warm else self._start(job, ready)
             if known and known.process.poll() is not None:
@@ -172,6 +197,21 @@ class WarmRunner:
         return replace(warm, notes=_notes(warm.folder, ready.source_dir))
 
 
+def _run(warm: _Warm, job: Job, ready: Materialised, log: Log, stop: Stop) -> JobResult:
+    began, started = workplace.prepare(job, ready.source_dir), time.monotonic()
+    (job.folder / watch.NOTES).write_text(warm.notes, encoding="utf-8")
+    try:
+        guard, code, tail = _fork(warm, job, ready, log, stop)
+    finally:
+        ended = workplace.clear(job)
+    if code != 0 and stop.is_requested:
+        raise JobStoppedError(job.name)
+    if code != 0:
+        raise ComponentFailedError(job.name, job.command, code, tail)
+    seen = workplace.trace(job, began, ended, guard, (UNLOOKED,))
+    return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=seen)
+
+
 def _is_script(words: list[str], python: Path) -> bool:
     if len(words) < 2 or words[0] != str(python):
         return False
@@ -183,7 +223,7 @@ def _launch(job: Job, ready: Materialised, words: list[str], folder: Path) -> _W
     ours, theirs = socket.socketpair()
     environment = workplace.environment(job, ready.python) | watch.environment(folder, time.time())
     environment |= NO_THREADS
-    with theirs:
+    with theirs, environments.occupied(ready.python) as lock:
         process = subprocess.Popen(
             [ready.python, zygote.__file__, str(theirs.fileno()), str(os.getpid()), ready.source_dir, *words],
             cwd=folder,
@@ -192,7 +232,7 @@ def _launch(job: Job, ready: Materialised, words: list[str], folder: Path) -> _W
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(theirs.fileno(), lock),
         )
     return _Warm(process=process, control=ours, folder=folder)
 

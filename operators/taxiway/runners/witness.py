@@ -29,7 +29,8 @@ def main(words: list[str]) -> int:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        child = os.posix_spawnp(words[0], words, os.environ, setsigmask=(), setsigdef=_USUAL)
+        # A group of its own: a component that ends its group, as many do with their workers, leaves its witness alone.
+        child = os.posix_spawnp(words[0], words, os.environ, setpgroup=0, setsigmask=(), setsigdef=_USUAL)
     except OSError as error:
         print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr)  # noqa: T201 - the component's log
         return NOT_FOUND

@@ -3,15 +3,18 @@
 Shared by the runners of processes; nothing is started here.
 """
 
+import errno
 import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from taxiway import component
+from taxiway.errors import DiskFullError
 from taxiway.packaging import environment as environments
 from taxiway.runners import watch
 from taxiway.runners.runner import Job, Log
@@ -36,6 +39,29 @@ def clear(job: Job) -> watch.Code:
     ended = watch.code(job.folder / SOURCE)
     remove(job.folder / SOURCE)
     return ended
+
+
+@contextmanager
+def room(job: Job) -> Iterator[None]:
+    """Leave nothing of a job for whose files there is no room, and say so.
+
+    Raises:
+        DiskFullError: If the block ends because a file could not be written for lack of room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise DiskFullError(job.folder, None, shutil.disk_usage(job.folder.parent).free) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether something failed because a disk or a quota is full."""
+    if isinstance(error, shutil.Error):
+        return os.strerror(errno.ENOSPC) in str(error)
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def arguments(job: Job, python: Path) -> list[str]:
@@ -76,7 +102,7 @@ def follow(lines: Iterable[str], job: Job, log: Log) -> str:
     return "\n".join(tail)
 
 
-def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, python: Path) -> Trace:
+def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, altered: Iterable[str]) -> Trace:
     """Return what was seen of a job that has ended.
 
     Args:
@@ -84,7 +110,7 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, python:
         began: Its source as it was started.
         ended: Its source after the end.
         guardian: Process id of what started the component.
-        python: Interpreter of the package's environment.
+        altered: What was found of its environment.
     """
     given, home = job.inputs, child_environment().get("HOME")
     inputs = {
@@ -101,10 +127,15 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, python:
         guardian=guardian,
         home=Path(home) if home else None,
     )
-    return replace(seen, altered=tuple(_alterations(python)))
+    return replace(seen, altered=tuple(altered))
 
 
-def _alterations(python: Path) -> Iterator[str]:
+def alterations(python: Path) -> Iterator[str]:
+    """Say what of an environment is not what was installed.
+
+    Args:
+        python: Its interpreter.
+    """
     found = environments.changes(python)
     if found:
         more = f" and {len(found) - MOST_CHANGED} more" if len(found) > MOST_CHANGED else ""
