@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from taxiway.errors import OutputFaultsError
-from taxiway_serving.archive import READ_ONLY, Entry, stream
+from taxiway_serving.archive import PIECE_BYTES, READ_ONLY, Entry, stream
 
-__all__ = ["READ_ONLY", "Entry", "stream", "unpack"]
+__all__ = ["PIECE_BYTES", "READ_ONLY", "Entry", "stream", "unpack"]
 
 
 def unpack(pieces: Iterable[bytes], folder: Path) -> None:

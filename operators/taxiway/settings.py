@@ -3,10 +3,12 @@
 No path is created here and no service is called; a component's own variables are made in `component.py`.
 """
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 DEFAULT_TRACKING_URI = "http://127.0.0.1:5000"
 DEFAULT_CONTROLLER_URL = "http://127.0.0.1:8570"
@@ -43,6 +45,7 @@ class Containers:
         tracking_uri: Address of the MLflow server as a container reaches it; None is the same as everywhere.
         inputs: How inputs come in: `mount` reads the folders of this host, `copy` sends them to the engine, `auto`
             mounts where the engine sees the same folders, and copies elsewhere.
+        constraints: Which nodes of a Swarm may run a job, in its own words, such as `node.labels.disk==fast`.
     """
 
     url: str = DEFAULT_DOCKER_URL
@@ -52,6 +55,7 @@ class Containers:
     network: str = "none"
     tracking_uri: str | None = None
     inputs: str = "auto"
+    constraints: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Containers":
@@ -67,6 +71,7 @@ class Containers:
             network=environment.get("TAXIWAY_CONTAINER_NETWORK") or default.network,
             tracking_uri=environment.get("TAXIWAY_CONTAINER_TRACKING_URI") or None,
             inputs=environment.get("TAXIWAY_CONTAINER_INPUTS") or default.inputs,
+            constraints=_listed(environment.get("TAXIWAY_SWARM_CONSTRAINTS")),
         )
 
 
@@ -85,7 +90,7 @@ class Settings:
         gateway_url: Address of Envoy, as a client sees it.
         constraints: Constraints file that every lock honours, or None.
         secrets_dir: Folder whose files are a component's secrets, or None.
-        runner: Where components run: `process` or `docker`.
+        runner: Where components run: `process`, `docker` or `swarm`.
         containers: How they do in containers.
         study_storage: Where studies of parameters are kept: a folder, or the address of a PostgreSQL; None is `home`.
         allow_untraceable: Whether a model whose lineage has a missing edge is registered, marked, never to be promoted.
@@ -148,6 +153,24 @@ def tool_environment() -> dict[str, str]:
 def remote_environment() -> dict[str, str]:
     """Return what DVC alone inherits beside the tools' part: the credentials of the remote that it pushes to."""
     return {name: value for name, value in os.environ.items() if name.startswith(_REMOTE_PREFIXES)}
+
+
+def tracking_authorization(uri: str) -> str:
+    """Return what MLflow is told in the header of that name, as its own client does; "" for nothing.
+
+    Args:
+        uri: Address of the server, which may carry a user and a password.
+    """
+    token, parts = os.environ.get("MLFLOW_TRACKING_TOKEN"), urlsplit(uri)
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
+    if user and password:
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return f"Bearer {token}" if token else ""
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _path(text: str | None) -> Path | None:

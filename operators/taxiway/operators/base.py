@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from taxiway.provenance import Provenance
-    from taxiway.runners import DockerRunner
+    from taxiway.runners import DockerRunner, SwarmRunner
     from taxiway.settings import Settings
 
 
@@ -54,18 +54,18 @@ class TaxiwayOperator(BaseOperator):
 
 
 class ComponentOperator(TaxiwayOperator):
-    """An operator that runs a component of a model project, as processes or in containers.
+    """An operator that runs a component of a model project: as processes, in containers, or as jobs of a Swarm.
 
-    A killed task ends its containers. One whose worker is lost leaves them, and the retry goes on with them.
+    A killed task ends its containers and jobs. One whose worker is lost leaves them, and the retry goes on with them.
 
     Args:
-        runner: `process` or `docker`; None is what TAXIWAY_RUNNER says.
+        runner: `process`, `docker` or `swarm`; None is what TAXIWAY_RUNNER says.
         docker_conn_id: Connection of type `docker` for the registry that images are kept in; None logs in nowhere.
     """
 
     template_fields: Collection[str] = (*TaxiwayOperator.template_fields, "runner", "docker_conn_id")
 
-    _containers: "DockerRunner | None" = None
+    _containers: "DockerRunner | SwarmRunner | None" = None
 
     def __init__(
         self, *, runner: str | None = None, docker_conn_id: str | None = None, **kwargs: Any
@@ -78,20 +78,20 @@ class ComponentOperator(TaxiwayOperator):
         found = super().settings()
         return replace(found, runner=self.runner or found.runner)
 
-    def component_runner(self) -> "DockerRunner | None":
-        """Return the runner of containers where the switch says so; None leaves the choice to the library.
+    def component_runner(self) -> "DockerRunner | SwarmRunner | None":
+        """Return the runner of containers or jobs where the switch says so; None leaves the choice to the library.
 
         Raises:
             TransportError: If the engine does not answer.
         """
         settings = self.settings()
-        if settings.runner != "docker":
+        if settings.runner not in {"docker", "swarm"}:
             return None
         from taxiway.operators.hooks import docker_client
-        from taxiway.runners import containers
+        from taxiway.runners import on_engine
 
         client = docker_client(settings.containers, self.docker_conn_id)
-        self._containers = containers(settings, client, self.log.info)
+        self._containers = on_engine(settings.runner, settings, client, self.log.info)
         return self._containers
 
     def on_kill(self) -> None:

@@ -5,13 +5,17 @@ from typing import Any
 from taxiway import engine
 from taxiway.engine import Engine
 from taxiway.errors import InvalidSpecError
-from taxiway.registry import packages
+from taxiway.registry import packages, tracking
 from taxiway.runners.docker import DockerRunner
 from taxiway.runners.process import ProcessRunner
 from taxiway.runners.runner import Inputs, Job, JobResult, Log, Runner
 from taxiway.runners.stop import Stop
+from taxiway.runners.swarm import SwarmRunner
+from taxiway.runners.swarm_engine import JobEngine
+from taxiway.runners.swarm_post import Post, reachable
+from taxiway.runners.swarm_store import JobStore
 from taxiway.runners.warm import WarmRunner
-from taxiway.settings import Settings
+from taxiway.settings import Settings, tracking_authorization
 
 __all__ = [
     "RUNNERS",
@@ -22,15 +26,18 @@ __all__ = [
     "ProcessRunner",
     "Runner",
     "Stop",
+    "SwarmRunner",
     "WarmRunner",
     "containers",
+    "jobs",
     "kept_warm",
     "named",
+    "on_engine",
     "on_this_host",
 ]
 
 
-RUNNERS = ("process", "docker")
+RUNNERS = ("process", "docker", "swarm")
 
 
 def on_this_host(settings: Settings) -> Runner:
@@ -39,7 +46,12 @@ def on_this_host(settings: Settings) -> Runner:
 
 
 def named(name: str, settings: Settings) -> Runner:
-    """Return a runner by its name: `process` runs components on this host, `docker` in containers of its engine.
+    """Return a runner by its name.
+
+    Args:
+        name: `process` runs components on this host, `docker` in containers of its engine, `swarm` as jobs of the Swarm
+            that the engine manages.
+        settings: Where everything is.
 
     Raises:
         InvalidSpecError: If there is no such runner.
@@ -47,9 +59,14 @@ def named(name: str, settings: Settings) -> Runner:
     """
     if name == "process":
         return ProcessRunner(lambda package: packages.materialise(package, settings))
-    if name == "docker":
-        return containers(settings, engine.connect(settings.containers))
+    if name in RUNNERS:
+        return on_engine(name, settings, engine.connect(settings.containers))
     raise InvalidSpecError((f"no runner {name!r}; known: {', '.join(RUNNERS)}",), "TAXIWAY_RUNNER")
+
+
+def on_engine(name: str, settings: Settings, client: Any, log: Log = print) -> DockerRunner | SwarmRunner:
+    """Return the runner `docker` or `swarm` on the engine behind a client; arguments as `containers`."""
+    return (jobs if name == "swarm" else containers)(settings, client, log)
 
 
 def containers(settings: Settings, client: Any, log: Log = print) -> DockerRunner:
@@ -66,6 +83,33 @@ def containers(settings: Settings, client: Any, log: Log = print) -> DockerRunne
         lambda package: packages.image(package, found, settings, log),
         settings.containers,
         settings.home,
+    )
+
+
+def jobs(settings: Settings, client: Any, log: Log = print) -> SwarmRunner:
+    """Return the runner of jobs of the Swarm that the engine behind a client manages; arguments as `containers`.
+
+    Raises:
+        InvalidSpecError: If MLflow's address is one that no container reaches.
+    """
+    found, authorization = (
+        JobEngine(client, settings.containers.url),
+        tracking_authorization(settings.tracking_uri),
+    )
+    store, home = JobStore(settings.tracking_uri, authorization), settings.home / "swarm"
+    post = Post(
+        store,
+        authorization,
+        reachable(settings.containers.tracking_uri or store.address),
+        home,
+        lambda handle: tracking.ensure_experiment(handle, settings),
+    )
+    return SwarmRunner(
+        found,
+        lambda package: packages.image(package, found, settings, log),
+        post,
+        settings.containers,
+        home,
     )
 
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from taxiway.runners.stop import Stop
 from taxiway.trace import Trace
 
 Log = Callable[[str], None]
+UNLOOKED = "nobody has looked at its environment since it ended"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -84,11 +85,22 @@ class JobResult:
         output_dir: Its results.
         seconds: How long it ran.
         trace: Which code ran and what it read; None if nobody watched. The list of files is beside the output.
+        looked: What of its environment had been altered when it had ended, once somebody has looked; None where the
+            trace says so already. Until then the trace says that nobody has. True asks to look at once.
     """
 
     output_dir: Path
     seconds: float
     trace: Trace | None = None
+    looked: Callable[[bool], tuple[str, ...]] | None = None
+
+    def settled(self, *, at_once: bool = True) -> "JobResult":
+        """Return the result with all that can be seen of it, once that has been looked at."""
+        if self.trace is None or self.looked is None:
+            return self
+        before = tuple(each for each in self.trace.altered if each != UNLOOKED)
+        trace = replace(self.trace, altered=(*before, *self.looked(at_once)))
+        return replace(self, trace=trace, looked=None)
 
 
 def _filled(word: str, params: Mapping[str, Any]) -> str:
