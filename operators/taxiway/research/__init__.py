@@ -4,8 +4,8 @@
 is known of a handle, `sharing.py` publishes a library.
 """
 
-from taxiway.datasets import load, search
-from taxiway.research.cells import evaluate, put, register, train, transform, tune
+from taxiway.datasets import load
+from taxiway.research.cells import evaluate, put, register, search, train, transform, tune
 from taxiway.research.comparing import Comparison, compare
 from taxiway.research.ready import Readiness, readiness
 from taxiway.research.sharing import find_libraries, publish

@@ -12,6 +12,7 @@ from typing import Any
 from taxiway import datasets, evaluation, training, tuning
 from taxiway import transform as transforming
 from taxiway.datasets import DatasetVersion
+from taxiway.datasets.search import Found
 from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.evaluation import Evaluation
 from taxiway.packaging.package import CodePackage, package
@@ -69,7 +70,9 @@ def put(
     settings: Settings | None = None,
     **card: Any,
 ) -> DatasetVersion:
-    """Return the dataset version that holds data: `taxiway.datasets.put`; what a transform left keeps its origin.
+    """Return the dataset version that holds data: `taxiway.datasets.put`.
+
+    What a transform left keeps its origin, whether its result is put or the folder that it names.
 
     Args:
         data: What `transform` returned, a folder, a file, or a list of files.
@@ -83,7 +86,20 @@ def put(
     where = here(settings)
     if isinstance(data, TransformResult):
         return datasets.snapshot(data.path, name, where, card=card, origin=data.origin)
+    if isinstance(data, str | Path) and (origin := transforming.origin_of(Path(data))):
+        return datasets.snapshot(Path(data), name, where, card=card, origin=origin)
     return datasets.put(data, name, settings=where, **card)
+
+
+def search(text: str = "", *, settings: Settings | None = None, **asked: str) -> tuple[Found, ...]:
+    """Return the datasets that hold every word of a text: `taxiway.datasets.search`; without a question, all of them.
+
+    Args:
+        text: Words of its name, description, keywords, purpose or owner.
+        settings: Where everything is; None reads the environment.
+        asked: As `taxiway.datasets.search` takes it: `name`, `keyword`, `column`, `licence`.
+    """
+    return datasets.search(here(settings), text=text, **asked)
 
 
 def train(
@@ -130,7 +146,7 @@ def tune(
         trials: Finished trials to reach.
         settings: Where everything is; None reads the environment.
         log: Called with each line of progress.
-        options: As `taxiway.tuning.tune` takes them: `space`, `metric`, `params`, `parallel`.
+        options: As `taxiway.tuning.tune` takes them: `goal`, `params`, `parallel`, `runner`.
 
     Raises:
         TaxiwayError: As `taxiway.tuning.tune` does.
@@ -150,12 +166,16 @@ def evaluate(
 ) -> Evaluation:
     """Hold a model version to its bars: `taxiway.evaluation.evaluate`, which a closed gate ends with its reasons.
 
+    What nobody can tell, such as which version is live where there is no controller, is noted and passes: a cell
+    promotes nothing.
+
     Args:
         model: As `train` returned it.
         data: What to measure on; None is what it was trained on.
         settings: Where everything is; None reads the environment.
         log: Called with each line that the component prints.
-        options: As `taxiway.evaluation.evaluate` takes them: `minimum`, `compare`, `tolerance`.
+        options: As `taxiway.evaluation.evaluate` takes them: `minimum`, `compare`, `tolerance`,
+            `inconclusive`.
 
     Raises:
         GateFailedError: If a bar is not reached; its reasons are logged one by one, and `.report` is its page.
@@ -163,6 +183,7 @@ def evaluate(
     where = here(settings)
     on = model.dataset if data is None else dataset(data, where)
     try:
+        options = {"inconclusive": "pass", **options}
         return evaluation.evaluate(model.handle, model.version, on, where, log=log, **options)
     except GateFailedError as closed:
         for reason in closed.reasons:

@@ -96,7 +96,9 @@ def compare(
 
 
 def _runs(handle: str, kinds: Sequence[str], settings: Settings) -> list[Run]:
-    experiment = tracking.ensure_experiment(handle, settings)
+    experiment = tracking.find_experiment(handle, settings)
+    if experiment is None:
+        return []
     found = [
         run for kind in kinds for run in tracking.find_runs(experiment, {"taxiway.kind": kind}, settings)
     ]

@@ -1,4 +1,7 @@
-"""What blocks packaging: read from a project's folder, the data repository and MLflow. Nothing is changed or run."""
+"""What blocks packaging: read from a project's folder, the data repository and MLflow.
+
+Requirements are resolved, and what came of it is kept for packaging; nothing else is changed, and nothing is run.
+"""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,8 +16,10 @@ from taxiway import project as projects
 from taxiway.checkout import Checkout
 from taxiway.datasets import facts, get
 from taxiway.datasets.profile import schema_of
-from taxiway.errors import ProjectFaultsError, TaxiwayError
-from taxiway.registry import tracking
+from taxiway.errors import ProjectFaultsError, TaxiwayError, ToolFailedError
+from taxiway.packaging.package import CodePackage, preview
+from taxiway.project import Project
+from taxiway.registry import libraries, tracking
 from taxiway.registry.tracking import Run
 from taxiway.research.cells import here
 from taxiway.settings import Settings
@@ -74,15 +79,18 @@ def readiness(project: str | Path, *, runs: int = STABLE_RUNS, settings: Setting
     """
     where = here(settings)
     found = checkouts.locate(str(Path(project).resolve()), where)
+    project_read, faults = _read(found)
+    previews, unpackable = _previews(project_read, where)
     table = _table(found.root)
     handle = table.get("handle", "") if isinstance(table.get("handle", ""), str) else ""
     trained = _trainings(handle, where) if handle else ()
     same = _stable(trained, where)
     blockers = [
-        *_contract(found),
+        *faults,
+        *unpackable,
         *_uncommitted(found),
         *_bars(table),
-        *_data(trained),
+        *_data(trained, previews.get("training")),
         *([_unstable(same, runs)] if trained and same < runs else []),
     ]
     return Readiness(
@@ -100,12 +108,30 @@ def _table(root: Path) -> Mapping[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
-def _contract(found: Checkout) -> tuple[str, ...]:
+def _read(found: Checkout) -> tuple[Project | None, tuple[str, ...]]:
+    """Return the project if it keeps the contract, or else every fault."""
     try:
-        projects.read(found)
+        return projects.read(found), ()
     except ProjectFaultsError as error:
-        return error.faults
-    return ()
+        return None, error.faults
+
+
+def _previews(project: Project | None, settings: Settings) -> tuple[dict[str, CodePackage], list[str]]:
+    """Return what each component would be packaged as, and why the others cannot be."""
+    if project is None:
+        return {}, []
+    libraries.bring(settings)
+    made: dict[str, CodePackage] = {}
+    faults: dict[str, list[str]] = {}
+    for kind, component in project.components.items():
+        try:
+            made[kind] = preview(project, component, settings)
+        except ToolFailedError as error:
+            faults.setdefault(str(error), []).append(kind)
+    return made, [
+        f"{', '.join(kinds)} cannot be packaged, mend the requirements: {why}"
+        for why, kinds in faults.items()
+    ]
 
 
 def _uncommitted(found: Checkout) -> list[str]:
@@ -132,9 +158,11 @@ def _bars(table: Mapping[str, Any]) -> list[str]:
     return ["the evaluation has no bars; set minimum or compare in [tool.taxiway.evaluation]"]
 
 
-def _data(trained: Sequence[Run]) -> list[str]:
+def _data(trained: Sequence[Run], training: CodePackage | None) -> list[str]:
     if not trained:
         return ["nothing was trained on a dataset version; put the data, and train on it"]
+    if training and _code(trained[0]) != training.digest:
+        return ["the newest training ran other code than lies here; train this"]
     return []
 
 
@@ -144,7 +172,9 @@ def _unstable(same: int, runs: int) -> str:
 
 def _trainings(handle: str, settings: Settings) -> tuple[Run, ...]:
     """Return the finished trainings of a handle on dataset versions, the newest first."""
-    experiment = tracking.ensure_experiment(handle, settings)
+    experiment = tracking.find_experiment(handle, settings)
+    if experiment is None:
+        return ()
     found = tracking.find_runs(experiment, {"taxiway.kind": "training"}, settings)
     return tuple(run for run in found if run.status == "FINISHED" and run.tags.get("taxiway.dataset"))
 
@@ -157,9 +187,13 @@ def _stable(trained: Sequence[Run], settings: Settings) -> int:
         tag = run.tags["taxiway.dataset"]
         if tag not in shapes:
             shapes[tag] = _schema(tag, settings)
-        return run.tags.get("taxiway.training.digest", ""), shapes[tag]
+        return _code(run), shapes[tag]
 
     return len(list(takewhile(lambda run: made_of(run) == made_of(trained[0]), trained)))
+
+
+def _code(run: Run) -> str:
+    return run.tags.get("taxiway.training.digest", "")
 
 
 def _schema(tag: str, settings: Settings) -> Any:

@@ -1,7 +1,7 @@
 """Publishes an improvement as a wheel under a name, and finds those of others by task."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from taxiway.registry.libraries import Library
 from taxiway.research.cells import here
 from taxiway.settings import Settings
 
-_NO_LIBRARY = frozenset({"test", "tests", "docs", "examples", "setup.py", "conftest.py"})
+_NO_LIBRARY = frozenset({"test", "tests", "docs", "examples", "setup.py", "conftest.py", "pyproject.toml"})
 
 
 def publish(
@@ -33,7 +33,8 @@ def publish(
 ) -> Library:
     """Publish the Python files of a folder as a library that projects require as `name==version`.
 
-    Packages and modules in `src/`, or else in the folder itself, are what it installs. What is published under a
+    Packages and modules in `src/`, or else in the folder itself, are what it installs; a folder that is a package
+    itself is installed under its own name. What is published under a
     version never changes: the same files again are the same library, other files are refused.
 
     Args:
@@ -139,12 +140,25 @@ def _files(found: Checkout) -> dict[str, bytes]:
     names = candidates(found.root, found.files)
     inside = [name for name in names if name.startswith("src/")]
     chosen = {name.removeprefix("src/"): found.root / name for name in inside or names}
-    packages = {
-        name.split("/")[0] for name in chosen if name.count("/") == 1 and name.endswith("/__init__.py")
-    }
+    kept = {name: path for name, path in chosen.items() if name.split("/")[0] not in _NO_LIBRARY}
+    if "__init__.py" in kept:
+        return {f"{_package(found, inside)}/{name}": path.read_bytes() for name, path in kept.items()}
+    packages = {name.split("/")[0] for name in kept if name.count("/") == 1 and name.endswith("/__init__.py")}
     return {
         name: path.read_bytes()
-        for name, path in chosen.items()
-        if name.split("/")[0] not in _NO_LIBRARY
-        and (name.split("/")[0] in packages or ("/" not in name and name.endswith(".py")))
+        for name, path in kept.items()
+        if name.split("/")[0] in packages or ("/" not in name and name.endswith(".py"))
     }
+
+
+def _package(found: Checkout, inside: Sequence[str]) -> str:
+    """Return the name under which a folder that is a package itself is imported.
+
+    Raises:
+        InvalidSpecError: If nothing can be imported under its name.
+    """
+    folder = found.root / "src" if inside else found.root
+    if inside or not folder.name.isidentifier():
+        fault = f"{folder} is a package, and {folder.name} is no name to import it by; put it into a folder with one"
+        raise InvalidSpecError((fault,), f"library {folder}")
+    return folder.name
