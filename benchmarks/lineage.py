@@ -1,8 +1,8 @@
-"""What `explain` of one model version costs among 10,000: `python -m benchmarks.lineage`.
+"""What `explain` of one model version costs among 10,000, each evaluated once: `python -m benchmarks.lineage`.
 
-A real MLflow server on SQLite; its rows are copies of one version that came in by REST, since 10,000 calls would take
-minutes, and so are the tags of their stages in the data repository. The index is made by its own rebuild over REST,
-and every `explain` looks for news first, as it always does.
+A real MLflow server on SQLite; its rows are copies of one version and one evaluation that came in by REST, since 10,000
+calls would take minutes, and so are the tags of their stages in the data repository. The index is made by its own
+rebuild over REST, and every `explain` looks for news first, as it always does.
 """
 
 import json
@@ -83,8 +83,11 @@ def _fill(folder: Path, settings: Settings) -> None:
     run = tracking.create_run(experiment, "train", {}, settings)
     tracking.ensure_registered_model(HANDLE, {"taxiway.kind": "model"}, settings)
     tracking.create_version(HANDLE, run.run_id, "model", _tags(1, dataset), "", settings)
+    judged = tracking.create_run(experiment, "evaluate", _judged(1, dataset), settings)
+    tracking.finish(judged.run_id, "FINISHED", settings)
     with closing(sqlite3.connect(folder / "mlflow.db", timeout=60)) as store, store:
         _copy(store, dataset)
+        _copy_evaluations(store, judged.run_id, dataset)
     _tag(settings.data_repository, dataset)
 
 
@@ -111,6 +114,34 @@ def _copy(store: sqlite3.Connection, dataset: DatasetVersion) -> None:
             for key, value in _tags(number, dataset).items()
         ),
     )
+
+
+def _copy_evaluations(store: sqlite3.Connection, run_id: str, dataset: DatasetVersion) -> None:
+    row = dict(store.execute("SELECT * FROM runs WHERE run_uuid = ?", (run_id,)).fetchone())
+    numbers = {f"e{number:031x}": number for number in range(2, VERSIONS + 1)}
+    _insert(store, "runs", (_run_row(row, name, number) for name, number in numbers.items()))
+    tags = (
+        {"key": key, "value": value, "run_uuid": name}
+        for name, number in numbers.items()
+        for key, value in _judged(number, dataset).items()
+    )
+    _insert(store, "tags", tags)
+
+
+def _run_row(row: dict[str, Any], name: str, number: int) -> dict[str, Any]:
+    made_ms = row["end_time"] + (number - VERSIONS) * 60_000
+    return {**row, "run_uuid": name, "start_time": made_ms, "end_time": made_ms}
+
+
+def _judged(number: int, dataset: DatasetVersion) -> dict[str, str]:
+    return {
+        "taxiway.kind": "evaluation",
+        "taxiway.handle": HANDLE,
+        "taxiway.model_version": str(number),
+        "taxiway.dataset": dataset.tag,
+        "taxiway.evaluation.digest": f"{number % CODES:064x}",
+        "taxiway.gate": "passed",
+    }
 
 
 def _version_row(row: dict[str, Any], number: int) -> dict[str, Any]:

@@ -67,6 +67,22 @@ def look(handle: str, settings: Settings) -> Champion:
     )
 
 
+def unknown(found: Champion, handle: str, settings: Settings, *, beside: int | None = None) -> str:
+    """Return why nobody can tell whether a version is live, or "" where one is known, or none can be.
+
+    Args:
+        found: What `look` returned.
+        handle: The handle.
+        settings: Which MLflow.
+        beside: Version that is no champion of itself: where it is the first and only one, there is none.
+    """
+    if found.version is not None or not found.doubt:
+        return ""
+    others = {each.number for each in tracking.find_versions(handle, {}, settings)} - {beside}
+    # Versions before it may have been deleted in MLflow, and be served all the same.
+    return found.doubt if others or (beside or 1) > 1 else ""
+
+
 def find(handle: str, settings: Settings, log: Callable[[str], None]) -> ModelVersion | None:
     """Return the live version of a handle, or None where there is none; what is not sure of it is logged."""
     found = look(handle, settings)

@@ -31,7 +31,7 @@ def difference(root: Path) -> str:
     """
     with TemporaryDirectory() as scratch:
         own = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
-        run(["git", "read-tree", "HEAD"], cwd=root, environment=own)
+        _fill_index(root, own)
         changed, new = _changed(root, own), _new(root, own)
         lengths = {name: _length(root / name) for name in sorted((*changed, *new))}
         long = dict(_long({name: n for name, n in lengths.items() if changed.get(name, True)}))
@@ -42,6 +42,16 @@ def difference(root: Path) -> str:
         kept = [name for name in lengths if name not in long]
         texts = [_diff(root, own, kept[at : at + _BATCH]) for at in range(0, len(kept), _BATCH)]
     return "".join((*(_line(root, name, size) for name, size in long.items()), *texts))
+
+
+def _fill_index(root: Path, own: Mapping[str, str]) -> None:
+    """Put what the commit has of a folder into an index of our own, with how the files are that are as they were.
+
+    Each file is read here, once; a diff with an index that does not know how files are reads each of them twice.
+    """
+    listed = run(["git", "ls-tree", "-r", "-z", "--full-name", "HEAD", "--", "."], cwd=root)
+    run(["git", "update-index", "-z", "--index-info"], cwd=root, environment=own, stdin=listed)
+    run(["git", "update-index", "-q", "--really-refresh"], cwd=root, environment=own)
 
 
 def _changed(root: Path, own: Mapping[str, str]) -> dict[str, bool]:

@@ -10,7 +10,11 @@ from typing import Any
 
 MOST_NAMED = 20
 _LISTS = ("changed", "altered", "unwatched", "unseen", "hosts")
-BLIND = "nobody saw which files it read: its command is not Python, or keeps Python from being watched"
+BLIND = (
+    "nobody saw which files it read: its command is not Python, or keeps Python from being watched; start it as"
+    " `python script.py`, without -I, -E, -S and a PYTHONPATH of its own, or run it in a container, where all that it"
+    " can read is mounted"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

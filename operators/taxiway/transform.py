@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def transform(
     """
     code = packages.lookup(handle, "transform", settings)
     merged = dict(code.manifest["params"]) | dict(params or {})
-    key = digest([code.digest, raw.hash if raw else _occasion(provenance), merged])
+    # Equal bytes under another name have other words said of them: they are other raw data.
+    key = digest([code.digest, [raw.tag, raw.hash] if raw else _occasion(provenance), merged])
     folder = settings.home / "transforms" / key[:32]
     _sweep(folder.parent)
     with exclusive(folder.with_suffix(".lock")):
@@ -117,13 +119,30 @@ def _occasion(provenance: Provenance | None) -> dict[str, str]:
 
 
 def _sweep(results: Path) -> None:
-    """Remove old results of transforms that brought their own data: no other task will ask for them."""
-    for facts in results.glob(f"*/{FACTS}"):
-        if facts.stat().st_mtime > time.time() - KEPT_S:
-            continue
-        with exclusive(facts.parent.with_suffix(".lock")):
-            if facts.exists() and json.loads(facts.read_text(encoding="utf-8")).get("raw", "") is None:
-                remove(facts.parent)
+    """Remove what nobody will ask for and nobody works on.
+
+    That is what transforms left long ago that brought their own data, and what others left long ago that failed.
+    """
+    for folder in results.glob("[!.]*/"):
+        if _is_old(folder):
+            # Whoever works on it, and every tool of theirs, holds its lock until the end: there is no waiting for it.
+            with suppress(BlockingIOError), exclusive(folder.with_suffix(".lock"), waits=False):
+                if _is_old(folder) and not _is_shared(folder):
+                    remove(folder)
+
+
+def _is_old(folder: Path) -> bool:
+    """Tell whether a result is old, or what a failed transform left of one."""
+    for path in (folder / FACTS, folder):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime < time.time() - KEPT_S
+    return False
+
+
+def _is_shared(folder: Path) -> bool:
+    """Tell whether a folder holds a result that other tasks may ask for: that of raw data which they can name."""
+    facts = folder / FACTS
+    return facts.exists() and json.loads(facts.read_text(encoding="utf-8")).get("raw") is not None
 
 
 def origin_of(path: Path) -> Origin | None:

@@ -217,6 +217,52 @@ def test_equal_bytes_are_judged_under_every_name(data: Path, settings: Settings)
     assert "theirs@v1" in fault
 
 
+@pytest.mark.parametrize("said_of", ["first", "later"])
+def test_equal_bytes_of_an_ancestor_are_judged_under_every_name(
+    data: Path, settings: Settings, tmp_path: Path, said_of: str
+) -> None:
+    """Raw data that are called otherwise are no way round a rule, however far back, whoever came first."""
+    names = {"theirs": "cc-by-nc-4.0", "raw": "mit"}
+    order = ["theirs", "raw"] if said_of == "first" else ["raw", "theirs"]
+    taken = {name: snapshot(data, name, settings, card={"licence": names[name]}) for name in order}
+    origin = Origin(kind="transform", parents={taken["raw"].tag: taken["raw"].hash})
+    snapshot(write(tmp_path / "p", {"x": "1"}), "digits", settings, origin=origin)
+    more = append(write(tmp_path / "more", {"y": "2"}), "digits", settings)
+    forbid(settings, "licence:cc-by-nc-4.0")
+    (fault,) = promotion_faults(more, settings)
+    assert "because theirs@v1 has" in fault
+    describe(more, settings, by="Bo", why="bought", licence="mit")
+    assert promotion_faults(more, settings) == ()
+
+
+def test_bytes_that_a_person_tagged_have_a_name_too(data: Path, settings: Settings) -> None:
+    """What DVC wrote and a person tagged is a dataset version; a tag of what is none says nothing."""
+    theirs = snapshot(data, "theirs", settings, card={"licence": "cc-by-nc-4.0"})
+    root = settings.data_repository
+    repository.git(root, "update-ref", "refs/tags/theirs@v1", theirs.commit)
+    repository.git(root, "update-ref", "refs/tags/release@v1", theirs.commit)
+    ours = snapshot(data, "ours", settings, card={"licence": "mit"})
+    forbid(settings, "licence:cc-by-nc-4.0")
+    (fault,) = promotion_faults(ours, settings)
+    assert "theirs@v1" in fault
+
+
+def test_bytes_that_are_made_of_one_another_are_judged_by_all_that_is_said(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    raw = snapshot(data, "raw", settings)
+    origin = Origin(kind="transform", parents={raw.tag: raw.hash})
+    sorted_ = snapshot(write(tmp_path / "p", {"x": "1"}), "digits", settings, origin=origin)
+    back = Origin(kind="transform", parents={sorted_.tag: sorted_.hash})
+    restored = snapshot(data, "restored", settings, origin=back, card={"licence": "cc-by-nc-4.0"})
+    for version in (raw, sorted_, restored):
+        assert values(version, "licence", settings)[:1] == (
+            [] if version == raw else [("cc-by-nc-4.0", restored.tag)]
+        )
+    forbid(settings, "licence:cc-by-nc-4.0")
+    assert [len(promotion_faults(version, settings)) for version in (raw, sorted_, restored)] == [1, 1, 1]
+
+
 def test_bytes_that_were_there_learn_what_they_were_made_of(
     data: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -259,6 +305,15 @@ def test_values_of_people_stay_out_of_git_whoever_said_so(
     assert facts(made, settings).profile["tables"]
 
 
+def test_values_of_people_stay_out_of_git_when_the_bytes_are_called_otherwise(
+    settings: Settings, tmp_path: Path
+) -> None:
+    table = write(tmp_path / "people", {"p.csv": f"name\n{SECRET}\nEve\n"})
+    snapshot(table, "people", settings, card={"personal_data": "personal"})
+    again = snapshot(table, "guests", settings, card={"personal_data": "none"})
+    assert SECRET not in repository.git(settings.data_repository, "show", again.commit)
+
+
 def test_prepared_data_that_are_appended_keep_what_they_were_made_of(
     data: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -286,6 +341,23 @@ def test_append_of_bytes_that_are_there_speaks_of_what_it_adds(
     second = snapshot(whole, "digits", settings)
     assert append(more, "digits", settings, base=1, card={"licence": "cc0-1.0"}) == second
     assert ("cc-by-nc-4.0", base.tag) in values(second, "licence", settings)
+
+
+def test_files_that_came_without_a_word_are_unknown_under_whatever_was_said_before(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    snapshot(data, "digits", settings, card={"licence": "mit"})
+    forbid(settings, "licence:unknown")
+    added = append(write(tmp_path / "more", {"x.txt": "x"}), "digits", settings)
+    (fault,) = promotion_faults(added, settings)
+    assert fault.startswith("nobody said of digits@v2 what its licence is")
+    spoken = append(write(tmp_path / "most", {"y.txt": "y"}), "digits", settings, card={"licence": "mit"})
+    (fault,) = promotion_faults(spoken, settings)
+    assert fault.startswith("nobody said of digits@v2, of which digits@v3 was made, what its licence is")
+    describe(added, settings, by="ana", why="asked the post office", licence="mit")
+    assert promotion_faults(spoken, settings) == ()
+    others = snapshot(write(tmp_path / "other", {"z.txt": "z"}), "digits", settings)
+    assert len(promotion_faults(others, settings)) == 1
 
 
 def test_silence_under_another_name_forbids_nothing(data: Path, settings: Settings) -> None:

@@ -31,6 +31,8 @@ with DAG(dag_id="more") as more:
 prepared = Asset("dataset/digits", "taxiway://datasets/digits", group="dataset")
 with DAG(dag_id="training", schedule=[prepared]) as training:
     DatasetOperator(task_id="choose", name="digits")
+with DAG(dag_id="other_training", schedule=[prepared]) as other_training:
+    DatasetOperator(task_id="choose", name="digits")
 """
 
 # Airflow's API server answers a task through the same tables; what a scheduler would begin is read from its queue.
@@ -76,14 +78,15 @@ def run_dags(tmp_path: Path, airflow_home: Path, *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_data_run_twice_are_trained_on_once(
+def test_data_run_twice_are_trained_on_once_by_whoever_waits_for_them(
     tmp_path: Path, data: Path, airflow_home: Path, home: Path
 ) -> None:
+    """R35, R36: two trainings wait for one asset; the same bytes made again begin neither."""
     more = write(tmp_path / "more", {"d.txt": "four"})
     write(tmp_path / "dags", {"d.py": DAGS.format(folder=data, more=more)})
     found = run_dags(tmp_path, airflow_home, "data", "data", "more", "training")
     assert [event["tag"] for event in found["events"]] == ["digits@v1", "digits@v2"]
-    assert found["queued"] == ["training"]
+    assert found["queued"] == ["other_training", "training"]
     settings = Settings.from_environment()
     first = get("digits", "v1", settings)
     assert found["events"][0] == first.to_json()

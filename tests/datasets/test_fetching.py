@@ -19,7 +19,7 @@ def version(data: Path, settings: Settings) -> DatasetVersion:
 
 def age(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a folder count as older than a tick of the file system's clock."""
-    monkeypatch.setattr("taxiway.datasets.fetching.TICK_NS", -(10**12))
+    monkeypatch.setattr("taxiway.stamps.TICK_NS", -(10**12))
 
 
 def test_second_fetch_reads_no_file(

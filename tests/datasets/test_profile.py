@@ -231,6 +231,25 @@ def test_column_that_takes_many_new_values_has_changed(tmp_path: Path) -> None:
     assert found.schema == ("w: at most 20 distinct values -> more",)
 
 
+def test_what_nobody_can_tell_is_not_called_still(tmp_path: Path) -> None:
+    before = {"w": [f"a{number}" for number in range(50)], "n": [1.0, 2.0] * 25}
+    after = {"w": [f"b{number}" for number in range(50)], "n": [1.0, 2.0] * 25}
+    found = moved(tmp_path, before, after)
+    assert found.unknown == ("w",)
+    assert "1 column(s) did not move" in found.text
+    assert "1 column(s) not compared: w" in found.text
+    assert found.to_json()["unknown"] == ["w"]
+
+
+def test_tables_that_nobody_read_are_named(tmp_path: Path) -> None:
+    whole, broken = numbers(tmp_path / "a", {"n": [1]}), numbers(tmp_path / "b", {"n": [1]})
+    (broken / "more.parquet").write_bytes(b"none")
+    found = compare("t@v1", profiled(whole), "t@v2", profiled(broken))
+    (unread,) = found.unread
+    assert unread.startswith("t@v2: more.parquet could not be read: ")
+    assert unread in found.text
+
+
 def test_drift_of_versions_is_read_from_what_is_kept_with_them(tmp_path: Path, settings: Settings) -> None:
     random = np.random.default_rng(5)
     first = snapshot(numbers(tmp_path / "a", {"n": random.normal(size=500)}), "t", settings)

@@ -1,5 +1,6 @@
 """What the gate says of numbers: every bar has an answer, and what the items cannot tell is said."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_same_model_is_no_worse_than_itself_on_any_number_of_items() -> None:
     assert (found.answer, found.value) == ("yes", 0.0)
 
 
+def test_version_whose_champion_nobody_can_name_is_no_first_version() -> None:
+    bars = Bars(compare="accuracy")
+    findings = judge(
+        measured(items(40, 1), accuracy=0.9), None, bars, unknown="the controller did not answer"
+    )
+    assert answers(findings) == {"accuracy": "unknown"}
+    assert gate.refusals(findings, bars) == ("accuracy was not compared: the controller did not answer",)
+    assert gate.refusals(findings, replace(bars, inconclusive="pass")) == ()
+    assert judge(measured(None, accuracy=0.9), None, Bars(), unknown="the controller did not answer") == ()
+
+
 def test_comparison_pairs_items_by_id_and_not_by_row() -> None:
     rows = items(50, 50)
     (found,) = judge(
@@ -90,13 +102,16 @@ def test_comparison_pairs_items_by_id_and_not_by_row() -> None:
     [(None, "leaves no predictions"), (items(40, 1, start=5), "not of the same items")],
     ids=["none", "other-items"],
 )
-def test_comparison_without_the_same_items_is_by_point_and_says_so(
+def test_comparison_without_the_same_items_is_inconclusive_and_says_why(
     theirs: list[dict[str, Any]] | None, why: str
 ) -> None:
     bars = Bars(compare="accuracy", tolerance=0.01)
     findings = judge(measured(items(40, 1), accuracy=0.9), measured(theirs, accuracy=0.905), bars)
-    assert answers(findings) == {"accuracy": "yes"}
-    assert why in gate.notes(findings, bars)[0]
+    assert answers(findings) == {"accuracy": "unknown"}
+    assert "0.9 against the champion's 0.905 has no interval" in findings[0].reason
+    assert why in findings[0].reason
+    assert gate.refusals(findings, bars) == (findings[0].reason,)
+    assert gate.refusals(findings, replace(bars, inconclusive="pass")) == ()
     (worse,) = judge(measured(None, accuracy=0.8), measured(None, accuracy=0.9), bars)
     assert worse.answer == "no"
 
@@ -200,7 +215,7 @@ def test_metric_that_is_better_where_it_is_lower_is_compared_so(
 ) -> None:
     bars = Bars(compare="rmse", direction="minimize", tolerance=0.1)
     (by_point,) = judge(measured(None, rmse=ours), measured(None, rmse=theirs), bars)
-    assert by_point.answer == answer
+    assert by_point.answer == {"yes": "unknown"}.get(answer, answer)
     assert by_point.value == pytest.approx(theirs - ours)
 
     def side(value: float) -> Measured:

@@ -25,6 +25,7 @@ def send(what, body):
 
 for step in range(3):
     send("log-metric", {"key": "score", "value": 0.97 + step / 100, "step": step * 1000})
+send("log-metric", {"key": "only_logged", "value": 1.0, "step": 0})
 """
 # What is logged differs in each try, as a time stamp does; the first try fails.
 FALL = """
@@ -46,9 +47,13 @@ def test_gate_and_version_read_what_the_component_left_at_its_end(
     commit_all(handled)
     packages.register(package(str(handled), live), live)
     poor = train(handle, dataset, live, params={"c": 0.9})
-    assert poor.metrics["score"] == pytest.approx(0.64)
-    with pytest.raises(GateFailedError, match=r"score 0\.64 is below its minimum 0\.9"):
-        evaluate(handle, poor.version, dataset, live)
+    assert poor.metrics == {"score": pytest.approx(0.64)}
+    with pytest.raises(GateFailedError) as caught:
+        evaluate(handle, poor.version, dataset, live, minimum={"score": 0.9, "only_logged": 0.5})
+    assert caught.value.reasons == (
+        "score 0.64 is below its minimum 0.9",
+        "only_logged was not measured, its minimum is 0.5",
+    )
 
 
 def test_retry_starts_clean_where_the_try_before_logged_what_cannot_be_taken_back(

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 from taxiway import cli, lineage
-from taxiway.datasets import DatasetVersion, Origin, repository, snapshot
+from taxiway.datasets import DatasetVersion, Origin, describe, repository, snapshot
 from taxiway.errors import InvalidSpecError, NotFoundError, TransportError
-from taxiway.lineage import explaining, gathering
+from taxiway.lineage import data, explaining
 from taxiway.lineage.graph import Edge, Node, kind_of
 from taxiway.lineage.index import Index, path_of
-from taxiway.registry import tracking
+from taxiway.registry import reading, tracking
 from taxiway.registry.models import TRACE, UNTRACEABLE
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
 from taxiway.trace import Trace
+from tests.datasets.conftest import write
 from tests.serving.test_access_log import append, line
 from tests.serving.test_feedback_api import Served
 
-TRAINING, INFERENCE = "a" * 64, "b" * 64
+TRAINING, INFERENCE, CHECK = "a" * 64, "b" * 64, "c" * 64
 Makes = Callable[..., Version]
 
 
@@ -31,7 +32,11 @@ def make(handle: str, dataset: DatasetVersion, watching: Settings) -> Makes:
     """Return a function that puts a model version into MLflow, as a training would have left it."""
 
     def create(
-        name: str = handle, *, sources: Mapping[str, int] | None = None, untraceable: tuple[str, ...] = ()
+        name: str = handle,
+        *,
+        sources: Mapping[str, int] | None = None,
+        untraceable: tuple[str, ...] = (),
+        dataset: DatasetVersion = dataset,
     ) -> Version:
         experiment = tracking.ensure_experiment(name, watching)
         run = tracking.create_run(experiment, "train", {}, watching)
@@ -111,9 +116,8 @@ def test_version_is_walked_up_to_all_it_was_made_of_and_down_to_its_endpoint(
     }
     assert edges(found, "down") == {(handle, "served_by", f"{handle}/2")}
     assert found.nodes[code].facts["is_dirty"] is True
-    assert found.notes == (
-        f"{handle}.inference@{INFERENCE} is named and not known: it was deleted, or is of another registry",
-    )
+    missing = f"{handle}.inference@{INFERENCE}"
+    assert f"{missing} is named and not known: it was deleted, or is of another registry" in found.notes
     shown = lineage.render(found)
     for part in (
         "params: c 0.5",
@@ -239,11 +243,136 @@ def test_prepared_data_leads_to_its_raw_data_and_the_code_that_prepared_it(
     details = {"handle": handle, "code": TRAINING, "params": {}}
     origin = Origin(kind="transform", parents={dataset.tag: dataset.hash}, details=details)
     made = snapshot(tmp_path / "prepared", handle.replace("__", "_"), watching, origin=origin)
-    assert edges(lineage.explain(made.tag, watching), "up") == {
+    # Other tests may have made the same bytes as the dataset's: what those were made of is beyond it.
+    assert {edge for edge in edges(lineage.explain(made.tag, watching), "up") if edge[0] == made.tag} == {
         (made.tag, "prepared_from", dataset.tag),
         (made.tag, "prepared_by", f"{handle}.transform@{TRAINING}"),
     }
     assert (made.tag, "prepared_from", dataset.tag) in edges(lineage.explain(dataset.tag, watching), "down")
+
+
+@pytest.mark.slow
+def test_bytes_that_are_called_otherwise_are_explained_and_served_under_every_name(
+    make: Makes, handle: str, watching: Settings, served: Served, tmp_path: Path
+) -> None:
+    """Two names, each of raw data of its own: a model of the one is walked to the other, and so back."""
+    plain = handle.replace("__", "_")[-20:]
+    raws = [
+        snapshot(write(tmp_path / n, {"r": f"{n} {handle}"}), f"{n}_{plain}", watching) for n in ("a", "b")
+    ]
+    folder = write(tmp_path / "same", {"s": handle})
+    origins = [Origin(kind="transform", parents={raw.tag: raw.hash}) for raw in raws]
+    ours, theirs = (
+        snapshot(folder, f"{name}_{plain}", watching, origin=origin)
+        for name, origin in zip(("ours", "theirs"), origins, strict=True)
+    )
+    make(dataset=ours)
+    served.plane.deploy(1, handle=handle)
+    served.plane.tick(3)
+    model = f"{handle}/1"
+    up = lineage.explain(model, watching)
+    same = (ours.tag, "same_bytes", theirs.tag)
+    assert {same, (theirs.tag, "prepared_from", raws[1].tag)} <= edges(up, "up")
+    assert same[::-1] not in edges(up, "up")
+    assert f"holds the same bytes as {theirs.tag}" in lineage.render(up)
+    down = lineage.explain(raws[1].tag, watching)
+    assert {(ours.tag, "same_bytes", theirs.tag), (model, "trained_on", ours.tag)} <= edges(down, "down")
+    picture = lineage.plot(up, tmp_path / "same.svg").read_text()
+    assert all(f">{one}<" in picture for one in (theirs.tag, "holds the same bytes as"))
+    (one,) = lineage.serving(raws[1].tag, watching)
+    assert one.path == (raws[1].tag, theirs.tag, ours.tag, model)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_known_bytes_later_is_in_the_graph_at_once(
+    watching: Settings, handle: str, tmp_path: Path
+) -> None:
+    """Bytes that came from outside are made again of raw data, by code: two records, and no new version."""
+    plain = handle.replace("__", "_")[-20:]
+    folder, name = write(tmp_path / "d", {"d": handle}), f"later_{plain}"
+    made, raw = (
+        snapshot(folder, name, watching),
+        snapshot(write(tmp_path / "r", {"r": handle}), f"raw_{plain}", watching),
+    )
+    assert lineage.explain(made.tag, watching).up == ()
+    details = {"handle": handle, "code": TRAINING, "params": {}}
+    origin = Origin(kind="transform", parents={raw.tag: raw.hash}, details=details)
+    assert snapshot(folder, name, watching, origin=origin) == made
+    describe(made, watching, by="Bo", why="a lawyer looked", licence="mit")
+    found = lineage.explain(made.tag, watching)
+    assert edges(found, "up") == {
+        (made.tag, "prepared_from", raw.tag),
+        (made.tag, "prepared_by", f"{handle}.transform@{TRAINING}"),
+    }
+    assert (made.tag, "prepared_from", raw.tag) in edges(lineage.explain(raw.tag, watching), "down")
+    shown = lineage.render(found)
+    for part in ("(made again, said ", "card: licence mit", "Bo: a lawyer looked (licence mit)"):
+        assert part in shown, shown
+    assert lineage.rebuild(watching)[0] > 0
+    assert lineage.explain(made.tag, watching).to_json() == found.to_json()
+
+
+@pytest.mark.slow
+def test_evaluations_are_explained_from_both_ends_with_the_verdict_of_now(
+    make: Makes, handle: str, dataset: DatasetVersion, watching: Settings, tmp_path: Path
+) -> None:
+    make()
+    model, check = f"{handle}/1", f"{handle}.evaluation@{CHECK}"
+    tags = {
+        "taxiway.kind": "evaluation",
+        "taxiway.handle": handle,
+        "taxiway.model_version": "1",
+        "taxiway.dataset": dataset.tag,
+        "taxiway.evaluation.digest": CHECK,
+        "taxiway.airflow.task_id": "evaluate",
+    }
+    experiment = tracking.ensure_experiment(handle, watching)
+    run = tracking.create_run(experiment, "evaluate v1", tags, watching).run_id
+    assert not lineage.explain(model, watching).down, "what has not ended says nothing yet"
+    tracking.log(run, watching, metrics={"score": 0.75})
+    tracking.finish(run, "FINISHED", watching)
+    for verdict in ("none: it was measured and not judged", "passed", "score 0.75 is below its minimum 0.8"):
+        if not verdict.startswith("none"):
+            tracking.log(run, watching, tags={"taxiway.gate": verdict})
+        for subject in (model, dataset.tag, run):
+            found = lineage.explain(subject, watching)
+            assert found.nodes[run].facts["verdict"] == verdict, subject
+    assert (run, "evaluates", model) in edges(lineage.explain(model, watching), "down")
+    by_data = lineage.explain(dataset.tag, watching)
+    assert (run, "measured_on", dataset.tag) in edges(by_data, "down")
+    line = f"({model} on {dataset.tag} by {handle}.evaluation@{CHECK[:12]}: {verdict})"
+    assert f"was evaluated in {run} {line}" in lineage.render(lineage.explain(model, watching))
+    assert f"was measured on in {run} {line}" in lineage.render(by_data)
+    found = lineage.explain(run, watching)
+    assert edges(found, "up") >= {
+        (run, "evaluates", model),
+        (run, "measured_on", dataset.tag),
+        (run, "measured_by", check),
+    }
+    shown = lineage.render(found)
+    assert all(
+        part in shown for part in (f"verdict: {verdict}", "metrics: score 0.75", "task: task_id evaluate")
+    )
+    assert f"on {dataset.tag}: score 0.75" in lineage.plot(found, tmp_path / "x.svg").read_text()
+    tracking._client(watching.tracking_uri).delete_run(run)
+    assert not lineage.explain(model, watching).down
+
+
+@pytest.mark.slow
+def test_runs_of_all_experiments_are_the_same_by_rest_and_by_client(
+    handle: str, watching: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What MLflow says is paged, and is read either way, as a server with or without credentials wants it."""
+    monkeypatch.setattr(reading, "MOST_RUNS", 2)
+    for number in range(3):
+        experiment = tracking.ensure_experiment(f"{handle}_{number}", watching)
+        run = tracking.create_run(experiment, "evaluate", {"taxiway.handle": handle}, watching)
+        tracking.log(run.run_id, watching, metrics={"score": 0.5}, params={"c": 1})
+        tracking.finish(run.run_id, "FINISHED", watching)
+    terms = [*reading.tag_terms({"taxiway.handle": handle}), "attributes.end_time >= 0"]
+    by_rest = tracking.all_runs(terms, watching)
+    assert by_rest == tracking.all_runs(terms, replace(watching, tracking_needs_client=True))
+    assert (len(by_rest), by_rest[0].metrics, by_rest[0].params) == (3, {"score": 0.5}, {"c": "1"})
 
 
 @pytest.mark.slow
@@ -255,8 +384,12 @@ def test_many_tags_of_stages_are_kept_in_one_file(
     tags = [f"models/{handle}@v{number}" for number in range(1, 4)]
     for tag in tags:
         repository.git(root, "update-ref", f"refs/tags/{tag}", dataset.commit)
-    monkeypatch.setattr(gathering, "MOST_LOOSE", 2)
-    before = lineage.explain(dataset.tag, watching).to_json()
+    monkeypatch.setattr(data, "MOST_LOOSE", 2)
+    with repository.locked(watching):
+        # Whoever writes there is not waited for, and finds the tags where they were.
+        before = lineage.explain(dataset.tag, watching).to_json()
+        assert all((root / ".git" / "refs" / "tags" / tag).exists() for tag in tags)
+    lineage.explain(dataset.tag, watching)
     assert not any((root / ".git" / "refs" / "tags" / tag).exists() for tag in tags)
     assert set(tags) <= set(repository.git(root, "tag", "--list").split())
     assert lineage.explain(dataset.tag, watching).to_json() == before
@@ -281,6 +414,23 @@ def test_newest_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
     assert [edge.child for edge in found.down][:2] == ["digits/100", "digits/99"]
     assert (len(found.down), found.left_out) == (20, {("digits@v1", "trained_on"): 80})
     assert "trained 80 more, older ones" in lineage.render(found)
+
+
+@pytest.mark.parametrize(("count", "notes"), [(40, 0), (400, 1)], ids=["a month", "more than a year"])
+def test_data_that_are_appended_to_each_day_lead_back_to_the_first_day_or_say_where_they_end(
+    tmp_path: Path, count: int, notes: int
+) -> None:
+    days = [Node(id=f"post@v{n}", kind="data", at_s=float(n)) for n in range(1, count + 1)]
+    found = [Edge(child=f"post@v{n + 1}", kind="prepared_from", parent=f"post@v{n}") for n in range(1, count)]
+    up = explained(tmp_path / "up", f"post@v{count}", days, found)
+    down = explained(tmp_path / "down", "post@v1", days, found)
+    assert (len(up.notes), len(down.notes)) == (notes, notes)
+    if notes:
+        assert "what post@v101 was made of is not shown, ask for it in turn" in lineage.render(up)
+        assert "what post@v300 went into is not shown, ask for it in turn" in lineage.render(down)
+    else:
+        assert up.up[-1].parent == "post@v1"
+        assert down.down[-1].child == "post@v40"
 
 
 def test_circle_in_the_sources_ends(tmp_path: Path) -> None:

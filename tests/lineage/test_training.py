@@ -219,6 +219,11 @@ class TestSourceModels:
         assert (f"{made.handle}/1", "uses") in {(edge.child, edge.kind) for edge in found.down}
         upwards = lineage.explain(f"{made.handle}/1", live).up
         assert {edge.parent for edge in upwards if edge.child == f"{handle}/1"} > {dataset.tag}
+        # R35: both handles were trained on one and the same dataset version, which names both.
+        trained = {
+            edge.child for edge in lineage.explain(dataset.tag, live).down if edge.kind == "trained_on"
+        }
+        assert trained >= {f"{handle}/1", f"{made.handle}/1"}
 
     def test_argument_wins_over_the_project_and_takes_an_alias(
         self, register: Registers, handle: str, dataset: DatasetVersion, live: Settings

@@ -186,6 +186,7 @@ def test_code_that_changes_while_it_runs_is_named(watched: Watched) -> None:
 def test_command_whose_reads_nobody_sees_is_a_fault(watched: Watched, secret: Path, command: str) -> None:
     seen = watched(f"open({str(secret)!r}).read()", command=command.format(path=secret))
     assert (seen.method, seen.undeclared, seen.faults) == ("none", (), (BLIND,))
+    assert all(step in BLIND for step in ("start it as `python script.py`", "run it in a container"))
 
 
 def test_notes_that_the_script_threw_away_are_a_fault(watched: Watched, secret: Path) -> None:

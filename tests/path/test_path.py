@@ -11,6 +11,8 @@ import httpx
 import psutil
 import pytest
 
+from taxiway.datasets import DatasetVersion
+from taxiway.evaluation import evaluate
 from taxiway.registry import models, packages, tracking
 from taxiway.runners import on_this_host
 from taxiway.settings import Settings
@@ -168,6 +170,20 @@ def test_tuned_version_is_better_and_promoted_by_canary(
         if entry["kind"] == "split" and entry["observed"]
     ]
     assert [weight for weight in weights if weight][:3] == [5, 25, 100]
+
+
+def test_gate_holds_a_version_against_what_the_controller_serves_whatever_the_alias_says(
+    world: World, first_run: DagRun, tuned_run: DagRun
+) -> None:
+    numbers = [run.result("train")["version"] for run in (first_run, tuned_run)]
+    assert tuned_run.result("evaluate")["champion"] == numbers[0]
+    live = world.controller.endpoint(HANDLE)["stable"]
+    other = next(number for number in numbers if number != live)
+    models.set_alias(HANDLE, models.CHAMPION, other, world.settings)
+    dataset = DatasetVersion.from_json(tuned_run.result("snapshot"))
+    found = evaluate(HANDLE, other, dataset, world.settings, minimum={}, tolerance=1.0)
+    assert (found.version, found.champion) == (other, live)
+    assert models.get(HANDLE, models.CHAMPION, world.settings).version == live
 
 
 def test_new_inference_code_is_a_new_version_of_the_same_training(

@@ -10,7 +10,8 @@ from taxiway.settings import Settings
 from tests.projects import commit_all, write_project
 
 # `curse` names a file: while it is there a trial does badly, step by step, and does not end by itself; `hold` one that
-# makes it wait; `fall` one that makes it fail, once. Metrics go to MLflow as any program could send them.
+# makes it wait; `fall` one that makes it fail, once; `peek` one that it reads, and is none of its inputs. Metrics go to
+# MLflow as any program could send them.
 TRAIN = """
 import json, os, pathlib, time, urllib.request
 params = json.loads(os.environ["TAXIWAY_PARAMS"])
@@ -35,6 +36,8 @@ while there("hold") or there("curse"):
 if there("fall"):
     pathlib.Path(params["fall"]).unlink()
     raise SystemExit("fell")
+if there("peek"):
+    pathlib.Path(params["peek"]).read_text()
 c = params["c"]
 (output / "model").mkdir()
 (output / "model" / "weights.json").write_text(json.dumps({"c": c, "seed": int(os.environ["TAXIWAY_SEED"])}))

@@ -92,3 +92,10 @@ def test_search_is_stuck_after_trials_without_improvement(
 
 def test_trials_that_were_ended_early_or_break_a_constraint_improve_nothing() -> None:
     assert is_stuck(outcomes((1.0,), (), (0.5,), broken=(0, 0, 1.0)), 2)
+
+
+def test_search_that_comes_nearer_to_its_constraints_is_not_stuck() -> None:
+    nearing = outcomes((1.0,), (2.0,), (3.0,), (4.0,), broken=(3.0, 2.0, 1.0, 0.5))
+    assert not is_stuck(nearing, 1)
+    away = outcomes((1.0,), (0.5,), (0.4,), broken=(1.0, 2.0, 3.0))
+    assert is_stuck(away, 2)

@@ -41,7 +41,8 @@ def quiet(_line: str) -> None:
 
 
 def trials(plan: StudyPlan, settings: Settings) -> "list[FrozenTrial]":
-    return study.open_study(plan, settings).get_trials(deepcopy=False)
+    with study.opened(plan, settings) as found:
+        return found.get_trials(deepcopy=False)
 
 
 def runs_of(handle: str, settings: Settings) -> tuple[tracking.Run, ...]:
@@ -104,7 +105,8 @@ def test_trial_that_was_asked_for_by_one_who_died_before_he_claimed_it_is_closed
     monkeypatch.setattr("taxiway.tuning.claims.UNCLAIMED_S", 0.5)
     plan = open_study(handle, dataset, live, trials=2, log=quiet)
     assert plan.goal is not None
-    study.open_study(plan, live).ask(study.distributions(plan.goal))
+    with study.opened(plan, live) as found:
+        found.ask(study.distributions(plan.goal))
     work(plan, live, log=quiet)
     assert [each.state.name for each in trials(plan, live)] == ["FAIL", "COMPLETE", "COMPLETE"]
 

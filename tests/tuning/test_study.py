@@ -59,43 +59,45 @@ def test_plan_survives_json(plan: StudyPlan) -> None:
 
 
 def test_line_that_was_cut_is_cut_off_and_the_study_goes_on(plan: StudyPlan, settings: Settings) -> None:
-    first = study.open_study(plan, settings)
-    first.tell(first.ask(study.distributions(GOAL)), 1.0)
+    with study.opened(plan, settings) as first:
+        first.tell(first.ask(study.distributions(GOAL)), 1.0)
     journal = settings.home / "studies" / "study.journal"
     with journal.open("a") as file:
         file.write('{"op_code":4,"worker_id":"x')
-    second = study.open_study(plan, settings)
-    second.tell(second.ask(study.distributions(GOAL)), 2.0)
-    assert [each.value for each in study.open_study(plan, settings).get_trials()] == [1.0, 2.0]
+    with study.opened(plan, settings) as second:
+        second.tell(second.ask(study.distributions(GOAL)), 2.0)
+    with study.opened(plan, settings) as third:
+        assert [each.value for each in third.get_trials()] == [1.0, 2.0]
 
 
 def test_writer_that_was_killed_holds_nobody_up(plan: StudyPlan, settings: Settings) -> None:
-    study.open_study(plan, settings)
+    with study.opened(plan, settings):
+        pass
     lock = settings.home / "studies" / "study.lock"
     code = (
         f"import fcntl, os, signal\\nf = os.open({str(lock)!r}, os.O_RDWR)\\nfcntl.flock(f, fcntl.LOCK_EX)\\n"
     )
     code = code.replace("\\n", "\n") + "os.kill(os.getpid(), signal.SIGKILL)\n"
     subprocess.run([sys.executable, "-c", code], check=False)
-    found = study.open_study(plan, settings)
-    found.tell(found.ask(study.distributions(GOAL)), 1.0)
+    with study.opened(plan, settings) as found:
+        found.tell(found.ask(study.distributions(GOAL)), 1.0)
 
 
 def test_study_may_lie_in_a_shared_folder(plan: StudyPlan, settings: Settings, tmp_path: Path) -> None:
     shared = Settings(home=tmp_path / "one", data_repository=tmp_path, study_storage=str(tmp_path / "shared"))
-    study.open_study(plan, shared)
-    assert (tmp_path / "shared" / "study.journal").exists()
+    with study.opened(plan, shared):
+        assert (tmp_path / "shared" / "study.journal").exists()
 
 
 def test_study_may_lie_in_a_database(plan: StudyPlan, tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/studies.db"
     settings = Settings(home=tmp_path / "one", data_repository=tmp_path, study_storage=place)
-    found = study.open_study(plan, settings)
-    trial = found.ask(study.distributions(GOAL))
-    Worker(found, tmp_path / "one" / "studies").claim(trial)
-    found.tell(trial, 1.0)
-    assert study.outcomes(study.open_study(plan, settings).get_trials(), GOAL)[0].losses == (-1.0,)
-    found._storage.remove_session()
+    with study.opened(plan, settings) as found:
+        trial = found.ask(study.distributions(GOAL))
+        Worker(found, tmp_path / "one" / "studies").claim(trial)
+        found.tell(trial, 1.0)
+    with study.opened(plan, settings) as again:
+        assert study.outcomes(again.get_trials(), GOAL)[0].losses == (-1.0,)
 
 
 def test_address_of_a_storage_is_not_shown(settings: Settings) -> None:
@@ -108,13 +110,14 @@ def test_address_of_a_storage_is_not_shown(settings: Settings) -> None:
 
 
 def test_trial_is_abandoned_when_its_worker_is_gone(plan: StudyPlan, settings: Settings) -> None:
-    found = study.open_study(plan, settings)
-    here, folder = Worker(found, settings.home / "studies"), settings.home / "studies"
-    with here.working(), Worker(found, folder).working() as other:
-        trial = found.ask(study.distributions(GOAL))
-        other.claim(trial)
-        assert not here.is_abandoned(found.get_trials()[0])
-    assert here.is_abandoned(found.get_trials()[0])
+    folder = settings.home / "studies"
+    with study.opened(plan, settings) as found:
+        here = Worker(found, folder)
+        with here.working(), Worker(found, folder).working() as other:
+            trial = found.ask(study.distributions(GOAL))
+            other.claim(trial)
+            assert not here.is_abandoned(found.get_trials()[0])
+        assert here.is_abandoned(found.get_trials()[0])
 
 
 @pytest.mark.parametrize(("age_s", "gone"), [(0.0, False), (LEASE_S + 5, True)], ids=["alive", "silent"])
@@ -123,11 +126,11 @@ def test_worker_of_another_host_is_gone_when_it_is_silent(
 ) -> None:
     import time
 
-    found = study.open_study(plan, settings)
-    trial = found.ask(study.distributions(GOAL))
-    trial.set_user_attr(WORKER, {"name": "far", "place": "elsewhere:/x"})
-    found.set_user_attr(f"{SIGN}far", time.time() - age_s)
-    assert Worker(found, settings.home / "studies").is_abandoned(found.get_trials()[0]) is gone
+    with study.opened(plan, settings) as found:
+        trial = found.ask(study.distributions(GOAL))
+        trial.set_user_attr(WORKER, {"name": "far", "place": "elsewhere:/x"})
+        found.set_user_attr(f"{SIGN}far", time.time() - age_s)
+        assert Worker(found, settings.home / "studies").is_abandoned(found.get_trials()[0]) is gone
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A job that is forked from a warm interpreter is no other to its script, its caller and its end than a fresh one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,9 +14,9 @@ import psutil
 import pytest
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
-from taxiway.packaging import CodePackage, Materialised
-from taxiway.runners import Job, ProcessRunner, Runner, Stop, WarmRunner
-from taxiway.runners.runner import Inputs
+from taxiway.packaging import CodePackage, Materialised, environment
+from taxiway.runners import Job, ProcessRunner, Runner, Stop, WarmRunner, watch
+from taxiway.runners.runner import UNLOOKED, Inputs
 
 Until = Callable[..., None]
 LOADED = "import colorsys, sys\nprint('colorsys' in sys.builtin_module_names)\n"
@@ -301,7 +302,7 @@ def test_job_in_a_fork_is_watched_as_in_a_fresh_process(
 CALLER = """
 import sys
 from pathlib import Path
-from taxiway.packaging import CodePackage, Materialised
+from taxiway.packaging import CodePackage, Materialised, environment
 from taxiway.runners import Job, WarmRunner
 folder = Path(sys.argv[1])
 package = CodePackage(handle="x", kind="training", digest="", source_hash="", lock_hash="", python="",
@@ -343,3 +344,62 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+STRAY = """
+import json, os, pathlib
+for path in json.loads(os.environ["TAXIWAY_PARAMS"]).get("stray", []):
+    pathlib.Path(path).write_text("raise SystemExit('what a job left')")
+print("ran")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [("source", ()), ("environment", ("its environment is not what was installed: stray.py",))],
+    ids=["source", "environment"],
+)
+def test_what_a_job_wrote_into_what_is_shared_is_no_fault_of_the_jobs_after_it(
+    tmp_path: Path, ready: Materialised, said: list[str], what: str, fault: tuple[str, ...]
+) -> None:
+    made = job(ready, STRAY)
+    package = replace(made.package, source_hash=watch.code(ready.source_dir).hash)
+    pythons: list[Path] = []
+
+    def materialise(_package: CodePackage) -> Materialised:
+        (ready.source_dir / "main.py").write_text(STRAY)
+        pythons.append(environment_in(tmp_path / f"environment-{len(pythons)}"))
+        return Materialised(source_dir=ready.source_dir, python=pythons[-1])
+
+    with WarmRunner(materialise, tmp_path / "warm", said.append) as runner:
+        runner.prepare(package)
+        stray = ready.source_dir / "main.py" if what == "source" else site_of(pythons[0]) / "stray.py"
+        first = runner.run(replace(made, package=package, params={"stray": [str(stray)]}), print)
+        assert first.trace is not None
+        assert first.trace.faults == (UNLOOKED,)
+        lines: list[str] = []
+        told = first.settled().trace
+        assert told is not None
+        assert told.faults == fault
+        later = replace(made, package=package, folder=tmp_path / "later")
+        seen = runner.run(later, lines.append).settled().trace
+    assert lines == ["ran"]
+    assert seen is not None
+    assert (seen.faults, seen.source_hash) == ((), package.source_hash)
+    assert len(pythons) == 2
+    assert said == []
+
+
+def environment_in(folder: Path) -> Path:
+    """Return the interpreter of an environment as it was installed, with one package in it."""
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.symlink_to(sys.executable)
+    site_of(python).mkdir(parents=True)
+    (site_of(python) / "known.py").touch()
+    (folder / ".complete").write_text(json.dumps(environment._files(folder)))
+    return python
+
+
+def site_of(python: Path) -> Path:
+    return python.parents[1] / "lib" / "python3" / "site-packages"

@@ -6,7 +6,7 @@ version is decided in `cards.py`.
 
 from taxiway.datasets import repository
 from taxiway.datasets.facts import Facts, facts_file, read_facts, read_records, records_file
-from taxiway.datasets.lookup import get, versions_of
+from taxiway.datasets.lookup import get, versions_by_hash, versions_of
 from taxiway.datasets.version import DatasetVersion
 from taxiway.settings import Settings
 
@@ -22,6 +22,7 @@ class Ancestry:
         self._settings = settings
         self._versions: dict[str, dict[str, DatasetVersion]] = {}
         self._facts: dict[str, dict[str, Facts]] = {}
+        self._by_hash: dict[str, list[DatasetVersion]] | None = None
 
     def version(self, tag: str) -> DatasetVersion:
         """Return a version by its tag; one that this clone does not know is asked for at the origin.
@@ -34,6 +35,7 @@ class Ancestry:
         if tag not in known:
             found = get(name, tag, self._settings)
             self._versions.pop(name)
+            self._by_hash = None
             known = {found.tag: found, **self._of(name)}
         return known[tag]
 
@@ -42,6 +44,17 @@ class Ancestry:
         if version.name not in self._facts:
             self._facts[version.name] = self._read(version.name)
         return self._facts[version.name].get(version.tag, Facts(tag=version.tag))
+
+    def under_every_name(self, version: DatasetVersion) -> list[DatasetVersion]:
+        """Return a version, and every other one that holds the same bytes, of whichever dataset."""
+        return [version, *(each for each in self.holding(version.hash) if each.tag != version.tag)]
+
+    def holding(self, digest: str) -> list[DatasetVersion]:
+        """Return the versions of all datasets whose bytes have a hash."""
+        if self._by_hash is None:
+            root = self._settings.data_repository
+            self._by_hash = versions_by_hash(root) if (root / ".git").exists() else {}
+        return self._by_hash.get(digest, [])
 
     def before(self, version: DatasetVersion) -> DatasetVersion | None:
         """Return the version of the same dataset that came before one, if there is one."""

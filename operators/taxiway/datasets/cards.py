@@ -112,7 +112,8 @@ def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Sayi
     """Return what holds for a version: its own word, or else those of the versions that it was made of.
 
     What is said with an append is said of the files that it adds: what holds for the others goes on holding. A version
-    of which nobody said anything, nor of what it was made of, follows the version before it.
+    of which nobody said anything, nor of what it was made of, follows the version before it. What it was made of speaks
+    under every name that its bytes have.
 
     Args:
         version: Which version.
@@ -122,7 +123,54 @@ def sayings(version: DatasetVersion, key: str, settings: Settings) -> tuple[Sayi
     Raises:
         InvalidSpecError: If a version that it was made of is not in this data repository.
     """
-    return tuple(_Words(Ancestry(settings), key).of(version))
+    return said_of(version, key, Ancestry(settings))
+
+
+def said_of(version: DatasetVersion, key: str, known: Ancestry) -> tuple[Saying, ...]:
+    """Return the same as `sayings`, of versions that were read before."""
+    return tuple(_Words(known, key).of(version))
+
+
+def silent(version: DatasetVersion, key: str, known: Ancestry) -> DatasetVersion | None:
+    """Return a version in which are data of which nobody said anything, however far back; None where there is none.
+
+    Unlike `sayings` it takes no word from the version before: what came from outside since may be anything.
+
+    Args:
+        version: Which version.
+        key: As of `sayings`.
+        known: Versions that were read before.
+
+    Raises:
+        InvalidSpecError: As `sayings` does.
+    """
+    open_, met = [version], {version.hash}
+    while open_:
+        each = open_.pop()
+        names = known.under_every_name(each)
+        facts_of = [known.facts(name) for name in names]
+        words = [_own(name, key, said) for name, said in zip(names, facts_of, strict=True)]
+        if any(holds_whole for _, holds_whole in words):
+            continue
+        if not any(own for own, _ in words) and not any(map(_is_made, facts_of)):
+            return each
+        parents = {
+            tag: name.tag for name, said in zip(names, facts_of, strict=True) for tag in _made_of(said)
+        }
+        sources = [_parent(known, tag, child) for tag, child in parents.items()]
+        fresh = {source.hash: source for source in sources if source.hash not in met}
+        met |= fresh.keys()
+        open_ += fresh.values()
+    return None
+
+
+def _is_made(said: Facts) -> bool:
+    """Tell whether all bytes of a version were made of others, in one of the ways that are known."""
+    return any(origin.parents and not _is_part(origin) for origin in said.origins)
+
+
+def _made_of(said: Facts) -> list[str]:
+    return [tag for origin in said.origins for tag in origin.parents]
 
 
 def foreseen(name: str, card: Card, origin: Origin | None, key: str, settings: Settings) -> tuple[str, ...]:
@@ -135,11 +183,14 @@ def foreseen(name: str, card: Card, origin: Origin | None, key: str, settings: S
     if own and not _is_part(origin):
         return (own,)
     known = Ancestry(settings)
-    words = _Words(known, key)
     parents = [_parent(known, tag, name) for tag in (origin.parents if origin else ())]
-    values = [*([own] if own else []), *(each.value for parent in parents for each in words.of(parent))]
-    newest = versions_of(settings.data_repository, name)[:1]
-    return tuple(values or [each.value for last in newest for each in words.of(last)])
+    values = [*([own] if own else []), *_values(parents, key, known)]
+    return tuple(values or _values(versions_of(settings.data_repository, name)[:1], key, known))
+
+
+def _values(versions: Iterable[DatasetVersion], key: str, known: Ancestry) -> list[str]:
+    named = [each for version in versions for each in known.under_every_name(version)]
+    return [saying.value for each in named for saying in said_of(each, key, known)]
 
 
 def maker(provenance: Provenance | None) -> dict[str, str]:
@@ -200,33 +251,39 @@ class _Words:
         open_: dict[str, DatasetVersion] = {version.tag: version}
         while open_:
             tag, each = next(reversed(open_.items()))
-            sources = self._sources(each)
-            missing = next((one for one in sources if one.tag not in (*self._found, *open_)), None)
+            sources = self._sources(each, open_)
+            missing = next((one for one in sources if not self._is_met(one, open_)), None)
             if missing is not None:
                 open_[missing.tag] = missing
             else:
-                self._found.setdefault(tag, self._said(each))
+                own, _ = _own(each, self._key, self._known.facts(each))
+                self._found.setdefault(tag, list(dict.fromkeys([*own, *self._of_all(sources)])))
                 del open_[tag]
         return self._found[version.tag]
 
-    def _sources(self, version: DatasetVersion) -> list[DatasetVersion]:
+    def _sources(self, version: DatasetVersion, open_: Mapping[str, object]) -> list[DatasetVersion]:
         """Return the versions whose words are needed for this one's: what it was made of, else the one before it."""
         own, holds_whole = _own(version, self._key, self._known.facts(version))
         if holds_whole:
             return []
         parents = self._parents(version)
-        if own or not all(each.tag in self._found for each in parents) or self._of_all(parents):
+        if own or not all(self._is_met(each, open_) for each in parents) or self._of_all(parents):
             return parents
         before = self._known.before(version)
-        return [*parents, before] if before else parents
+        return self._named(version, [*parents, before]) if before else parents
 
-    def _said(self, version: DatasetVersion) -> list[Saying]:
-        own, holds_whole = _own(version, self._key, self._known.facts(version))
-        return own if holds_whole else list(dict.fromkeys([*own, *self._of_all(self._sources(version))]))
+    def _is_met(self, version: DatasetVersion, open_: Mapping[str, object]) -> bool:
+        """Tell whether a version's words are known, or are being looked for: bytes may be made of one another."""
+        return version.tag in self._found or version.tag in open_
 
     def _parents(self, version: DatasetVersion) -> list[DatasetVersion]:
         tags = dict.fromkeys(tag for origin in self._known.facts(version).origins for tag in origin.parents)
-        return [_parent(self._known, tag, version.tag) for tag in tags if tag != version.tag]
+        return self._named(version, [_parent(self._known, tag, version.tag) for tag in tags])
+
+    def _named(self, child: DatasetVersion, versions: Iterable[DatasetVersion]) -> list[DatasetVersion]:
+        """Return what a version was made of under every name that the bytes have, but for its own."""
+        every = (each for version in versions for each in self._known.under_every_name(version))
+        return list({each.tag: each for each in every if each.tag != child.tag}.values())
 
     def _of_all(self, versions: Iterable[DatasetVersion]) -> list[Saying]:
         return [saying for each in versions for saying in self._found.get(each.tag, ())]

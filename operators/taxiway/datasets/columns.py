@@ -61,8 +61,8 @@ def _short(value: float) -> float:
 
 def stability_index(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
-) -> tuple[float, float]:
-    """Return how far a column moved, and how far it would seem to by chance alone.
+) -> tuple[float, float] | None:
+    """Return how far a column moved, and how far it would seem to by chance alone; None where nobody counted values.
 
     The population stability index: the sum of `(q - p) ln(q / p)` over bins, with p and q the shares before and after.
     Numbers are binned by the deciles of before, words by value. If nothing moved it is about `(1/n + 1/m)` times a
@@ -73,11 +73,14 @@ def stability_index(
         after: The same of the other version.
 
     Returns:
-        The index and the noise, both >= 0.
+        The index and the noise, both >= 0; None for free text, nested values and whatever was hidden.
 
     Source: Yurdakul (2018), Statistical Properties of Population Stability Index, chapter 3.
     """
-    p, q = _shares(before, after)
+    shares = _shares(before, after)
+    if shares is None:
+        return None
+    p, q = shares
     n, m = _present(before), _present(after)
     filled = [(a, b) for a, b in zip(p, q, strict=True) if a or b]
     if len(filled) < 2 or not n or not m:
@@ -107,14 +110,14 @@ def _present(column: Sequence[Mapping[str, Any]]) -> int:
 
 def _shares(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[float]] | None:
     both = [part for part in (*before, *after) if part["count"] > part["missing"]]
     if all("values" in part for part in both):
         words = sorted({word for part in both for word in part["values"]})
         return _counts(before, words), _counts(after, words)
     if all("quantiles" in part for part in both):
         return _binned(before, after)
-    return [], []
+    return None
 
 
 def _counts(column: Sequence[Mapping[str, Any]], words: Sequence[str]) -> list[float]:

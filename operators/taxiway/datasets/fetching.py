@@ -5,22 +5,18 @@ in `versions.py`.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from taxiway.datasets import remote, repository
 from taxiway.datasets.store import Listing, Store, md5_of, places_in
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import DataChangedError, ToolFailedError
 from taxiway.settings import Settings
+from taxiway.stamps import is_settled, remembered, stamp_of
 from taxiway.tools import exclusive, fresh_folder, write_atomically
-
-# A write within one tick of the clock that stamps files may leave the stamps as they were.
-TICK_NS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +95,7 @@ def _copy(cache: Store, listing: Listing, folder: Path) -> None:
     with fresh_folder(folder) as draft:
         cache.lay_out(listing, draft)
         began_ns = time.time_ns()
-        stamped = {name: (_stamp(f"{draft}/{name}"), md5) for name, md5 in listing.files.items()}
+        stamped = {name: (stamp_of(f"{draft}/{name}"), md5) for name, md5 in listing.files.items()}
         _remember(folder, began_ns, stamped)
     folder.chmod(0o555)
 
@@ -119,11 +115,11 @@ def _check(version: DatasetVersion, folder: Path) -> int:
     Raises:
         DataChangedError: If the folder does not hold the version's bytes.
     """
-    began_ns, known = time.time_ns(), _remembered(folder)
+    began_ns, known = time.time_ns(), remembered(_memory(folder))
     found: dict[str, tuple[list[int], str]] = {}
     touched = 0
     for name, place in places_in(folder).items():
-        stamp, seen = _stamp(place), known.get(name)
+        stamp, seen = stamp_of(place), known.get(name)
         if seen is not None and seen[0] == stamp:
             found[name] = seen
         else:
@@ -138,23 +134,10 @@ def _check(version: DatasetVersion, folder: Path) -> int:
     return touched
 
 
-def _stamp(path: str | Path) -> list[int]:
-    """Return what the file system changes whenever somebody writes; nobody can set the last of them by hand."""
-    seen = os.stat(path)  # noqa: PTH116 - text is quicker than a path, ten thousand times
-    return [seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns]
-
-
 def _remember(folder: Path, began_ns: int, found: Mapping[str, tuple[list[int], str]]) -> None:
     """Keep what was hashed, but for files so young that a later write might not show."""
-    settled = {name: seen for name, seen in found.items() if seen[0][-1] < began_ns - TICK_NS}
+    settled = {name: seen for name, seen in found.items() if is_settled(seen[0], began_ns)}
     write_atomically(_memory(folder), json.dumps(settled))
-
-
-def _remembered(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_memory(folder).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def _memory(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.datasets import cards, remote, repository
+from taxiway.datasets.ancestry import Ancestry
 from taxiway.datasets.facts import Card, Origin, facts_file, facts_text
 from taxiway.datasets.lookup import version_of, versions_of
 from taxiway.datasets.profile import profile_of, without_values
@@ -80,13 +81,16 @@ def keep(draft: Draft, settings: Settings, log: Log) -> DatasetVersion:
 
 
 def _is_personal(draft: Draft, settings: Settings) -> bool:
-    """Return whether a draft's values are kept out of Git, by its own word or by one that it inherits."""
+    """Return whether a draft's values are kept out of Git: by its own word, one that it inherits, or another name's."""
+    key, known = "personal_data", Ancestry(settings)
     try:
-        said = cards.foreseen(draft.name, draft.card, draft.origin, "personal_data", settings)
+        said = cards.foreseen(draft.name, draft.card, draft.origin, key, settings)
+        elsewhere = [cards.said_of(each, key, known) for each in known.holding(draft.data.hash)]
     except InvalidSpecError:
         # Nobody can say what holds for it; what is once in Git cannot be taken back.
         return True
-    return any(value not in _HARMLESS for value in said)
+    values = (*said, *(saying.value for sayings in elsewhere for saying in sayings))
+    return any(value not in _HARMLESS for value in values)
 
 
 def _held(root: Path, draft: Draft) -> DatasetVersion | None:

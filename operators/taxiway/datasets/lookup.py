@@ -50,16 +50,20 @@ def versions_of(root: Path, name: str) -> list[DatasetVersion]:
     return [_version(root, place, name, number, found) for number, found in tagged]
 
 
-def versions_with(root: Path, version: DatasetVersion) -> list[DatasetVersion]:
-    """Return a version, and every other one that holds the same bytes, of whichever dataset."""
-    place = repository.place(root)
-    others = [
-        _version(root, place, name, number, found)
-        for name, versions in sorted(repository.all_tagged(root).items())
-        for number, found in sorted(versions.items())
-        if f"{name}@v{number}" != version.tag and version.hash in found.subject
-    ]
-    return [version, *(each for each in others if each.hash == version.hash)]
+def versions_by_hash(root: Path) -> dict[str, list[DatasetVersion]]:
+    """Return the versions of all datasets by the hash of their bytes, by name and number."""
+    place, tagged = repository.place(root), repository.all_tagged(root)
+    named = {
+        f"{name}@v{number}": (name, number, versions[number])
+        for name, versions in sorted(tagged.items())
+        for number in sorted(versions)
+    }
+    data = repository.outputs(root, {tag: found for tag, (_, _, found) in named.items()})
+    versions: dict[str, list[DatasetVersion]] = {}
+    for tag, output in data.items():
+        name, number, found = named[tag]
+        versions.setdefault(output.hash, []).append(_of_output(place, name, number, found.commit, output))
+    return versions
 
 
 def latest_of_all(root: Path) -> list[DatasetVersion]:
@@ -75,12 +79,15 @@ def version_of(root: Path, name: str, number: int, found: repository.Tagged) -> 
 
 
 def _version(root: Path, place: str, name: str, number: int, found: repository.Tagged) -> DatasetVersion:
-    data = repository.output(root, name, found)
+    return _of_output(place, name, number, found.commit, repository.output(root, name, found))
+
+
+def _of_output(place: str, name: str, number: int, commit: str, data: repository.Output) -> DatasetVersion:
     return DatasetVersion(
         name=name,
         version=number,
         tag=f"{name}@v{number}",
-        commit=found.commit,
+        commit=commit,
         hash=data.hash,
         size_bytes=data.size_bytes,
         files=data.files,

@@ -1,9 +1,7 @@
 """Two functions for a notebook cell: put data in, load data by name. Each is one line over the rest of the package."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from taxiway.datasets.fetching import fetch
@@ -11,6 +9,7 @@ from taxiway.datasets.version import DatasetVersion
 from taxiway.datasets.versions import get, snapshot
 from taxiway.errors import InvalidSpecError
 from taxiway.settings import Settings
+from taxiway.tools import scratch_folder
 
 
 def put(
@@ -33,14 +32,14 @@ def put(
         return snapshot(given[0], name, where, card=card)
     names = [file.name for file in given]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidSpecError(
-            tuple(f"two files are named {name}; put the folder that holds them" for name in twice), name
-        )
-    with TemporaryDirectory() as scratch:
+    faults = [f"two files are named {file}; put the folder that holds them" for file in twice]
+    faults += [f"{file} is no file" for file in given if not file.is_file()]
+    if faults:
+        raise InvalidSpecError(tuple(faults), name)
+    with scratch_folder(where.home / "put") as scratch:
         for file in given:
-            shutil.copyfile(file, Path(scratch) / file.name)
-        return snapshot(Path(scratch), name, where, card=card)
+            (scratch / file.name).symlink_to(file.resolve())
+        return snapshot(scratch, name, where, card=card)
 
 
 def load(reference: str, *, settings: Settings | None = None) -> Path:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from taxiway.datasets import repository
-from taxiway.datasets.cards import Saying, sayings
+from taxiway.datasets.ancestry import Ancestry
+from taxiway.datasets.cards import Saying, said_of, silent
 from taxiway.datasets.facts import PERSONAL_DATA
-from taxiway.datasets.lookup import versions_with
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import InvalidSpecError
 from taxiway.settings import Settings
@@ -24,9 +24,10 @@ UNKNOWN = "unknown"
 def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, ...]:
     """Return why a model trained on a version may not be promoted; nothing where nothing stands in the way.
 
-    Equal bytes are judged under every name that they have: what is forbidden stays so when it is called otherwise. The
-    newest rules and words apply, those of the data repository's origin where it has one. What a version does not
-    say itself, the versions that it was made of say. Rules that cannot be read forbid.
+    Equal bytes are judged under every name that they have, and so are those that a version was made of: what is
+    forbidden stays so when it is called otherwise. The newest rules and words apply, those of the data repository's
+    origin where it has one. What a version does not say itself, the versions that it was made of say. Rules that cannot
+    be read forbid.
 
     Args:
         version: What the model was trained on.
@@ -39,21 +40,27 @@ def promotion_faults(version: DatasetVersion, settings: Settings) -> tuple[str, 
     text = repository.read(root, [f"HEAD:{FILE}"]).get(f"HEAD:{FILE}", "")
     try:
         rules = _rules(text)
-        names = versions_with(root, version)
+        known = Ancestry(settings)
+        names = known.under_every_name(version)
         said = {
-            key: [(each, sayings(each, key, settings)) for each in names] for key in {key for key, _ in rules}
+            key: [(each, said_of(each, key, known)) for each in names] for key in {key for key, _ in rules}
         }
     except InvalidSpecError as faults:
         return faults.faults
-    return tuple(fault for key, word in rules for fault in _faults(version, key, word, said[key]))
+    return tuple(fault for key, word in rules for fault in _faults(version, key, word, said[key], known))
 
 
 def _faults(
-    version: DatasetVersion, key: str, word: str, said: Sequence[tuple[DatasetVersion, tuple[Saying, ...]]]
+    version: DatasetVersion,
+    key: str,
+    word: str,
+    said: Sequence[tuple[DatasetVersion, tuple[Saying, ...]]],
+    known: Ancestry,
 ) -> list[str]:
     """Return what breaks a rule under any of the names that the bytes have; silence, only where all are silent."""
     if word == UNKNOWN:
-        return [] if any(words for _, words in said) else [_reason(version, key, None)]
+        of = silent(version, key, known)
+        return [] if of is None else [_reason(version, key, Saying(value="", tag=of.tag))]
     return [_reason(each, key, saying) for each, words in said for saying in _hits(word, words)]
 
 
@@ -96,10 +103,11 @@ def _hits(word: str, said: tuple[Saying, ...]) -> tuple[Saying, ...]:
     return tuple(saying for saying in said if is_hit(saying.value.lower()))
 
 
-def _reason(version: DatasetVersion, key: str, said: Saying | None) -> str:
+def _reason(version: DatasetVersion, key: str, said: Saying) -> str:
     shown = key.replace("_", " ")
-    if said is None:
-        return f"nobody said of {version.tag} what its {shown} is, and {FILE} forbids that: say it with describe()"
+    if not said.value:
+        where = "" if said.tag == version.tag else f", of which {version.tag} was made,"
+        return f"nobody said of {said.tag}{where} what its {shown} is, and {FILE} forbids that: say it with describe()"
     where = "" if said.tag == version.tag else f", because {said.tag} has"
     who = f" (said by {said.by}: {said.why})" if said.by else ""
     return f"{version.tag} has the {shown} {said.value!r}{where}{who}, which {FILE} of the data repository forbids"

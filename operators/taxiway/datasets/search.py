@@ -1,15 +1,24 @@
-"""Finds datasets by what is said of them and by what is in them. Only newest versions are looked at, and no bytes."""
+"""Finds datasets by what is said of them and by what is in them. Newest versions are shown; no bytes are looked at.
 
-from collections.abc import Collection
+What nobody said of the newest version is what was said before it: a dataset is found after an append as before it.
+"""
+
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 from taxiway.datasets import repository
+from taxiway.datasets.ancestry import Ancestry
+from taxiway.datasets.cards import said_of
 from taxiway.datasets.facts import Facts, facts_file, read_facts, read_records, records_file
 from taxiway.datasets.lookup import latest_of_all
 from taxiway.datasets.profile import columns_in
 from taxiway.datasets.version import DatasetVersion
+from taxiway.errors import InvalidSpecError
 from taxiway.settings import Settings
+
+_INHERITED: Final = ("licence", "personal_data", "purpose", "owner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,26 +27,29 @@ class Found:
 
     Attributes:
         version: Its newest version.
-        facts: What is said of it.
+        facts: What is said of that one.
+        words: What holds for it by key of a card: of an appended one a licence is that of each part. Description and
+            keywords are the newest that there are.
         columns: Names of the columns in its tables.
     """
 
     version: DatasetVersion
     facts: Facts
+    words: Mapping[str, tuple[str, ...]]
     columns: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """One line for people."""
-        card = self.facts.card
-        said = (card.licence, card.personal_data and f"personal data: {card.personal_data}", card.description)
         size = f"{self.version.tag}: {self.version.files} files, {self.version.size_bytes} bytes"
-        return "; ".join(part for part in (size, *said, ", ".join(card.keywords)) if part)
+        personal = [f"personal data: {value}" for value in self.words["personal_data"]]
+        said = (self.words["licence"], personal, self.words["description"], self.words["keywords"])
+        return "; ".join(part for part in (size, *map(", ".join, said)) if part)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        card = self.facts.card.to_json()
-        return self.version.to_json() | {"card": card, "columns": list(self.columns)}
+        words = {key: list(values) for key, values in self.words.items() if values}
+        return self.version.to_json() | {"words": words, "columns": list(self.columns)}
 
 
 def search(
@@ -77,20 +89,52 @@ def _all(settings: Settings) -> list[Found]:
     places = {version.tag: f"{version.commit}:{facts_file(version.name)}" for version in versions}
     later = {version.tag: f"HEAD:{records_file(version.name)}" for version in versions}
     texts = repository.read(root, [*places.values(), *later.values()])
+    known = Ancestry(settings)
     found = []
     for version in versions:
         records = read_records(texts.get(later[version.tag], ""))
         facts = read_facts(version.tag, version.hash, texts.get(places[version.tag], ""), records)
-        found.append(Found(version=version, facts=facts, columns=columns_in(facts.profile)))
+        words = _holding(version, facts, known)
+        found.append(Found(version=version, facts=facts, words=words, columns=columns_in(facts.profile)))
     return found
 
 
+def _holding(version: DatasetVersion, facts: Facts, known: Ancestry) -> dict[str, tuple[str, ...]]:
+    """Return what holds for a version; those before it are read only where it does not say all itself."""
+    card = facts.card
+    own = {key: (value,) if (value := getattr(card, key)) else () for key in (*_INHERITED, "description")}
+    words = {**own, "keywords": card.keywords}
+    if all(words.values()) and not facts.origins:
+        return words
+    inherited = {key: _said(version, key, known) or words[key] for key in _INHERITED}
+    newest = {key: words[key] or _newest(version, key, known) for key in ("description", "keywords")}
+    return inherited | newest
+
+
+def _said(version: DatasetVersion, key: str, known: Ancestry) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(saying.value for saying in said_of(version, key, known)))
+    except InvalidSpecError:
+        # What it was made of is not here; what it says itself is.
+        return ()
+
+
+def _newest(version: DatasetVersion, key: str, known: Ancestry) -> tuple[str, ...]:
+    """Return the newest word that an earlier version of a dataset has under a key."""
+    before = known.before(version)
+    while before is not None:
+        value = getattr(known.facts(before).card, key)
+        if value:
+            return (value,) if isinstance(value, str) else tuple(value)
+        before = known.before(before)
+    return ()
+
+
 def _values(found: Found, key: str) -> Collection[str]:
-    card = found.facts.card
-    many = {"keyword": card.keywords, "column": found.columns, "licence": (card.licence,)}
+    many = {**found.words, "column": found.columns, "keyword": found.words["keywords"]}
     return {value.lower() for value in many[key]}
 
 
 def _words(found: Found) -> str:
-    card = found.facts.card
-    return " ".join((found.version.name, card.description, card.purpose, card.owner, *card.keywords)).lower()
+    said = (found.words[key] for key in ("description", "purpose", "owner", "keywords"))
+    return " ".join((found.version.name, *chain.from_iterable(said))).lower()

@@ -1,7 +1,7 @@
 """Whether a version is worse than the champion on the same items: pure, randomness is an argument.
 
 The difference is judged by both ends of its interval, so that "not worse" is shown and not merely not refuted: a
-non-inferiority test. Where there are no predictions of both, the two numbers alone are compared, which is said.
+non-inferiority test. Two numbers alone, without predictions of both, can show that a version is worse and no more.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from taxiway.evaluation.predictions import ACCURACY, Predictions
 from taxiway.evaluation.values import Answer, Bars, Direction, Finding, Measured
 
 KIND = "champion"
-BY_POINT = "by the two numbers alone: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,12 @@ class Difference:
         """Return it for people."""
         ends = f"95 % interval {self.interval.low:+.4f} to {self.interval.high:+.4f}"
         return f"difference {self.value:+.4f}, {ends}, {self.items:,} items"
+
+
+def untold(bars: Bars, why: str) -> Finding:
+    """Return the answer where nobody can tell whether there is a champion: a version is no first one for that."""
+    name = bars.compare or ""
+    return Finding(kind=KIND, name=name, answer="unknown", reason=f"{name} was not compared: {why}")
 
 
 def compare(ours: Measured, theirs: Measured, bars: Bars, random: np.random.Generator) -> Finding:
@@ -146,12 +151,12 @@ def _by_point(name: str, ours: Measured, theirs: Measured, bars: Bars, why: str)
     reason = (
         f"{name} {mine:.4g} is {_side(bars)} the champion's {champions:.4g} by more than {bars.tolerance:g}"
         if is_worse
-        else f"{name} {mine:.4g} against the champion's {champions:.4g}, {BY_POINT}{why}"
+        else f"{name} {mine:.4g} against the champion's {champions:.4g} has no interval: {why}"
     )
     return Finding(
         kind=KIND,
         name=name,
-        answer="no" if is_worse else "yes",
+        answer="no" if is_worse else "unknown",
         reason=reason,
         value=better,
         bar=-bars.tolerance,

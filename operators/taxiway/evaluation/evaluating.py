@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from taxiway import champion as champions
-from taxiway.champion import Champion
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.evaluation import gate, measuring, report
@@ -42,6 +41,25 @@ class Criteria:
     contract: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rival:
+    """What a version is held against.
+
+    Attributes:
+        version: Number of the champion, or None where there is none beside the version itself.
+        measured: What that one measured on the same data.
+        unknown: Why nobody can tell whether there is a champion; "" where that is known.
+        notes: What is not sure of it.
+        faults: Why what it measured cannot be relied on.
+    """
+
+    version: int | None = None
+    measured: Measured | None = None
+    unknown: str = ""
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
 def evaluate(
     handle: str,
     version: int,
@@ -52,6 +70,7 @@ def evaluate(
     maximum: Mapping[str, float] | None = None,
     compare: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
+    inconclusive: str | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
     log: Log = print,
@@ -68,6 +87,7 @@ def evaluate(
         compare: Metric to compare with the champion, higher is better, or `{metric, direction}`; None is the package's
             own, an empty text compares nothing.
         tolerance: How much worse than the champion's is still as good; None is the package's own, else 0.
+        inconclusive: Whether what nobody can tell is to `fail` or to `pass`; None is the package's own, else `fail`.
         provenance: Who asked; None for a notebook.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
@@ -82,7 +102,7 @@ def evaluate(
     """
     code = packages.lookup(handle, "evaluation", settings)
     said = {"minimum": minimum, "maximum": maximum, "compare": compare, "tolerance": tolerance}
-    bars = bars_of(code, said)
+    bars = bars_of(code, said | {"inconclusive": inconclusive})
     bench = measuring.Bench(
         code=code,
         dataset=dataset,
@@ -91,19 +111,12 @@ def evaluate(
         runner=runner or on_this_host(settings),
         log=log,
     )
-    model = models.get(handle, version, settings)
-    sla = packages.lookup(handle, "inference", settings, model.inference_digest).manifest["sla"]
-    run, ours = measuring.measure(model, bench)
-    rival, theirs, doubted = _champion(model, bars, bench)
-    subject = report.Subject(dataset=dataset.tag, bars=bars, sla=sla)
-    found = _judged(run, model, ours=ours, rival=rival, theirs=theirs, subject=subject, settings=settings)
-    found = _doubted(found, (*measuring.faults(run, bench), *doubted), settings)
-    _leave(found, run, subject, ours, theirs, settings)
+    found = _walk(models.get(handle, version, settings), bars, bench)
     if not found.passed:
         raise GateFailedError(handle, version, found.reasons, found.report_url)
     for note in found.notes:
         log(f"note: {note}")
-    log(f"{handle}/{version} passed: {_shown(ours.metrics, bars)}; report: {found.report_url}")
+    log(f"{handle}/{version} passed: {_shown(found.metrics, bars)}; report: {found.report_url}")
     return found
 
 
@@ -122,15 +135,33 @@ def criteria(handle: str, settings: Settings) -> Criteria:
     )
 
 
-def _champion(
-    model: ModelVersion, bars: Bars, bench: measuring.Bench
-) -> tuple[Champion, Measured | None, tuple[str, ...]]:
-    """Return the champion, what it measured on the same data, and why that cannot be relied on."""
-    found = champions.look(model.handle, bench.settings) if bars.compare else Champion(version=None)
-    if found.version is None or found.version.version == model.version:
-        return dataclasses.replace(found, version=None), None, ()
+def _walk(model: ModelVersion, bars: Bars, bench: measuring.Bench) -> Evaluation:
+    """Measure a version and what it is held against, and leave the report; whether it passed is in what is returned."""
+    settings = bench.settings
+    inference = packages.lookup(model.handle, "inference", settings, model.inference_digest)
+    subject = report.Subject(dataset=bench.dataset.tag, bars=bars, sla=inference.manifest["sla"])
+    run, ours = measuring.measure(model, bench)
+    rival = _rival(model, bars, bench)
+    found = _judged(run, model, ours=ours, rival=rival, subject=subject, settings=settings)
+    found = _doubted(found, (*measuring.faults(run, bench), *rival.faults), settings)
+    _leave(found, run, subject, ours, rival.measured, settings)
+    return found
+
+
+def _rival(model: ModelVersion, bars: Bars, bench: measuring.Bench) -> _Rival:
+    if not bars.compare:
+        return _Rival()
+    found = champions.look(model.handle, bench.settings)
+    if found.version is None:
+        unknown = champions.unknown(found, model.handle, bench.settings, beside=model.version)
+        return _Rival(unknown=unknown)
+    notes = (found.doubt,) if found.doubt else ()
+    if found.version.version == model.version:
+        return _Rival(notes=notes)
     run, theirs = measuring.measure(found.version, bench)
-    return found, theirs, measuring.faults(run, bench)
+    return _Rival(
+        version=found.version.version, measured=theirs, notes=notes, faults=measuring.faults(run, bench)
+    )
 
 
 def _doubted(found: Evaluation, doubts: tuple[str, ...], settings: Settings) -> Evaluation:
@@ -148,23 +179,23 @@ def _judged(
     model: ModelVersion,
     *,
     ours: Measured,
-    rival: Champion,
-    theirs: Measured | None,
+    rival: _Rival,
     subject: report.Subject,
     settings: Settings,
 ) -> Evaluation:
-    findings = gate.judge(ours, theirs, subject.bars, p99_ms=subject.sla["p99_ms"])
+    theirs, p99_ms = rival.measured, subject.sla["p99_ms"]
+    findings = gate.judge(ours, theirs, subject.bars, unknown=rival.unknown, p99_ms=p99_ms)
     reasons = gate.refusals(findings, subject.bars)
     url = tracking.run_url(run, settings)
     return Evaluation(
         handle=model.handle,
         version=model.version,
         metrics=dict(ours.metrics),
-        champion=rival.version.version if rival.version else None,
+        champion=rival.version,
         champion_metrics=dict(theirs.metrics) if theirs else None,
         passed=not reasons,
         reasons=reasons,
-        notes=(*gate.notes(findings, subject.bars), *([rival.doubt] if rival.doubt else [])),
+        notes=(*gate.notes(findings, subject.bars), *rival.notes),
         findings=findings,
         url=url,
         report_url=f"{url}/artifacts/{REPORT}/{PAGE}",

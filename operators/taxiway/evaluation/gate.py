@@ -24,6 +24,7 @@ def judge(
     theirs: Measured | None,
     bars: Bars,
     *,
+    unknown: str = "",
     p99_ms: float | None = None,
     random: np.random.Generator | None = None,
 ) -> tuple[Finding, ...]:
@@ -33,6 +34,7 @@ def judge(
         ours: What the version measured.
         theirs: What the champion measured on the same data; None for a first version, which the other bars hold.
         bars: What must be reached.
+        unknown: Why nobody can tell whether there is a champion; "" where that is known.
         p99_ms: The product's bound on the answer time, held against `latency_p99_ms` where that was measured.
         random: Draws for the intervals that are simulated; None draws the same ones each time.
     """
@@ -41,6 +43,8 @@ def judge(
     found += [_at_most(ours.metrics, name, bar) for name, bar in bars.maximum.items()]
     if bars.compare and theirs is not None:
         found.append(comparison.compare(ours, theirs, bars, draws))
+    elif bars.compare and unknown:
+        found.append(comparison.untold(bars, unknown))
     found += _slices(ours.predictions, bars)
     found += _classes(ours.predictions, bars)
     if bars.calibration_at_most is not None:
@@ -64,13 +68,8 @@ def _closes(finding: Finding, bars: Bars) -> bool:
 
 def notes(findings: Sequence[Finding], bars: Bars) -> tuple[str, ...]:
     """Return what a reader should know although it closed nothing."""
-    found = []
-    for finding in findings:
-        if finding.answer == "unknown" and not _closes(finding, bars):
-            found.append(f"inconclusive, let pass: {finding.reason}")
-        elif finding.answer == "yes" and comparison.BY_POINT in finding.reason:
-            found.append(finding.reason)
-    return tuple(found)
+    passed = (each for each in findings if each.answer == "unknown" and not _closes(each, bars))
+    return tuple(f"inconclusive, let pass: {finding.reason}" for finding in passed)
 
 
 def _at_least(metrics: Mapping[str, float], name: str, bar: float) -> Finding:

@@ -21,11 +21,12 @@ from taxiway.evaluation.values import Measured
 from taxiway.lineage import given
 from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import doubts, models, tracking
+from taxiway.registry import doubts, measured, models, tracking
 from taxiway.registry.models import ModelVersion
 from taxiway.runners import Inputs, Job, JobResult, Runner, Stop
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, redact, remove
+from taxiway.trace import Trace
 
 Log = Callable[[str], None]
 ARTIFACTS = "evaluation"
@@ -67,6 +68,7 @@ class Subject:
         tags: Of the MLflow run, beside those that every measurement has.
         files: Brings the model's files; called where it was not measured yet.
         version: The version that it is, or None for a model that is none.
+        doubts: Says, once the files are there, why nobody can say what the model was made of.
     """
 
     kind: str
@@ -75,6 +77,7 @@ class Subject:
     tags: Mapping[str, str]
     files: Callable[[], Path]
     version: ModelVersion | None = None
+    doubts: Callable[[], tuple[str, ...]] = tuple
 
 
 def measure(model: ModelVersion, bench: Bench) -> tuple[tracking.Run, Measured]:
@@ -118,7 +121,8 @@ def faults(run: tracking.Run, bench: Bench) -> tuple[str, ...]:
 
 def _is_result(run: tracking.Run, bench: Bench) -> bool:
     """Tell whether a run holds the measurement: what made it read other files may be gone by now."""
-    return run.status == "FINISHED" and (bench.settings.allow_untraceable or not faults(run, bench))
+    is_whole = run.status == "FINISHED" and measured.NAMES in run.tags
+    return is_whole and (bench.settings.allow_untraceable or not faults(run, bench))
 
 
 def _open(
@@ -145,15 +149,23 @@ def _run(subject: Subject, bench: Bench, run: tracking.Run) -> None:
     status: tracking.Status = "FAILED"
     try:
         tracking.log_dataset(run.run_id, training.dataset_input(bench.dataset), "evaluation", settings)
-        result = _ran(_job(subject, bench, run), bench)
+        with tries.alive(run, settings):
+            result = _ran(_job(subject, bench, run), bench).settled()
         result = given.checked(result, settings, dataset=bench.dataset, model=subject.version)
         metrics = component.read_metrics(result.output_dir)
         _keep(result.output_dir, metrics, run, settings)
-        tracking.log(run.run_id, settings, metrics=metrics, tags=models.trace_tags(result.trace))
+        trace = _doubted(result.trace, subject.doubts())
+        tags = measured.tags(metrics) | models.trace_tags(trace)
+        tracking.log(run.run_id, settings, metrics=metrics, tags=tags)
         remove(result.output_dir)
         status = "FINISHED"
     finally:
         tracking.finish(run.run_id, status, settings)
+
+
+def _doubted(trace: Trace | None, doubts: tuple[str, ...]) -> Trace | None:
+    """Return a trace that says what the model itself leaves to doubt; without one nothing can be relied on anyway."""
+    return trace and dataclasses.replace(trace, altered=(*trace.altered, *doubts))
 
 
 def _ran(job: Job, bench: Bench) -> JobResult:
@@ -184,7 +196,7 @@ def _keep(output_dir: Path, metrics: Mapping[str, float], run: tracking.Run, set
 
 def _kept(run: tracking.Run, subject: Subject, settings: Settings) -> Measured:
     model_hash = subject.version.model_hash if subject.version else ""
-    plain = Measured(metrics=dict(run.metrics), model_hash=model_hash)
+    plain = Measured(metrics=measured.of(run), model_hash=model_hash)
     if not run.tags.get(FILES_TAG):
         return plain
     folder = settings.home / "evaluations" / run.run_id

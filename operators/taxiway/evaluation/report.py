@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from taxiway.evaluation import calibration, figures, gate, intervals, slices
+from taxiway.evaluation import calibration, comparison, figures, gate, intervals, slices
 from taxiway.evaluation.predictions import Predictions
 from taxiway.evaluation.slices import Count
 from taxiway.evaluation.values import Bars, Evaluation, Finding, Measured
@@ -49,9 +49,8 @@ class Subject:
 def page(found: Evaluation, subject: Subject, ours: Measured, theirs: Measured | None) -> str:
     """Return the report of an evaluation as one HTML file."""
     title = escape(f"{found.handle}/{found.version}")
-    rival = f"champion {found.handle}/{found.champion}" if found.champion else "no champion to compare with"
     parts = [
-        f'<h1>{title}</h1><p class="about">measured on {escape(subject.dataset)}; {escape(rival)}</p>',
+        f'<h1>{title}</h1><p class="about">measured on {escape(subject.dataset)}; {escape(_rival(found))}</p>',
         _verdict(found),
         _bars(found.findings),
         _promise(subject.sla, found.findings),
@@ -60,6 +59,13 @@ def page(found: Evaluation, subject: Subject, ours: Measured, theirs: Measured |
     ]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _rival(found: Evaluation) -> str:
+    if found.champion:
+        return f"champion {found.handle}/{found.champion}"
+    is_untold = any(finding.kind == comparison.KIND for finding in found.findings)
+    return "nobody could tell whether there is a champion" if is_untold else "no champion to compare with"
 
 
 def _verdict(found: Evaluation) -> str:

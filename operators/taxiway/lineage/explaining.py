@@ -6,7 +6,7 @@ The index is brought up to date first, and what could not be asked is said in th
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from taxiway.lineage.graph import Edge, Node, kind_of, model_id, name_of
 from taxiway.lineage.index import Index, opened, path_of
 from taxiway.settings import Settings
 
-MOST_CHILDREN, MOST_NODES, MOST_DEPTH = 20, 300, 12
+MOST_CHILDREN, MOST_NODES = 20, 300
 Answer = TypeVar("Answer")
 
 
@@ -81,8 +81,8 @@ def explain(what: str, settings: Settings) -> Explanation:
 
     Args:
         what: `handle/7`, `handle` for its endpoint, `digits@v3`, `handle.training@<digest>` with 6 characters of the
-            digest or more, `alice-rev==1.0` for a published library, the id of an MLflow run, or an answer's
-            `x-request-id`.
+            digest or more, `alice-rev==1.0` for a published library, the id of the MLflow run of a training or an
+            evaluation, or an answer's `x-request-id`.
         settings: Where everything is.
 
     Raises:
@@ -145,20 +145,38 @@ def _asked(what: str, settings: Settings, ask: Callable[[Index, tuple[str, ...]]
 def _explained(what: str, index: Index, notes: tuple[str, ...], settings: Settings) -> Explanation:
     subject = _subject(what, index, settings)
     nodes = {subject.id: subject}
-    up = _walked(
+    up, unseen = _walked(
         subject.id, lambda name: _parents(name, index, subject), nodes, index, lambda edge: edge.parent
     )
     left_out: dict[tuple[str, str], int] = {}
-    down = _walked(
+    down, unreached = _walked(
         subject.id, lambda name: _children(name, index, left_out), nodes, index, lambda edge: edge.child
     )
     missing = sorted({edge.parent for edge in up if edge.parent not in nodes})
     gone = tuple(
         f"{name} is named and not known: it was deleted, or is of another registry" for name in missing
     )
-    return Explanation(
-        subject=subject, nodes=nodes, up=tuple(up), down=tuple(down), left_out=left_out, notes=(*notes, *gone)
+    ends = (
+        *_cut([name for name in unseen if index.parents(name)], "was made of"),
+        *_cut([name for name in unreached if index.children(name, 1)], "went into"),
     )
+    return Explanation(
+        subject=subject,
+        nodes=nodes,
+        up=tuple(up),
+        down=tuple(down),
+        left_out=left_out,
+        notes=(*notes, *gone, *ends),
+    )
+
+
+def _cut(names: Sequence[str], how: str) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [
+        f"after {MOST_NODES} things the walk ends: what {names[0]}{more} {how} is not shown, ask for it in turn"
+    ]
 
 
 def _walked(
@@ -167,23 +185,29 @@ def _walked(
     nodes: dict[str, Node],
     index: Index,
     far_end: Callable[[Edge], str],
-) -> list[Edge]:
-    """Return the edges from a node on, the nearest first, each node's once; the nodes are added."""
+) -> tuple[list[Edge], list[str]]:
+    """Return the edges from a node on, the nearest first, each node's once, and the nodes that it did not go on from.
+
+    The nodes on the way are added to those that are known.
+    """
     found: list[Edge] = []
-    seen, waiting = {start}, deque([(start, 0)])
-    while waiting:
-        name, depth = waiting.popleft()
-        for edge in edges_of(name) if depth < MOST_DEPTH and len(seen) < MOST_NODES else ():
-            found.append(edge)
+    seen, waiting = {start}, deque([start])
+    while waiting and len(seen) < MOST_NODES:
+        name = waiting.popleft()
+        for edge in edges_of(name):
             other = far_end(edge)
+            # It goes both ways: back is no news.
+            if edge.kind == "same_bytes" and other in seen:
+                continue
+            found.append(edge)
             if other in seen:
                 continue
             seen.add(other)
-            waiting.append((other, depth + 1))
+            waiting.append(other)
             node = index.node(other)
             if node is not None:
                 nodes[other] = node
-    return found
+    return found, list(waiting)
 
 
 def _parents(name: str, index: Index, subject: Node) -> list[Edge]:

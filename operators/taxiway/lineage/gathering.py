@@ -11,14 +11,11 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from taxiway.datasets import repository
-from taxiway.datasets.facts import facts_file, read_facts
-from taxiway.errors import AuthenticationError, ToolFailedError, TransportError
+from taxiway.errors import AuthenticationError, TransportError
+from taxiway.lineage import data, evaluations
 from taxiway.lineage.graph import Edge, Node, code_id, kind_of, library_id, model_id
 from taxiway.lineage.index import Index, path_of
 from taxiway.registry import tracking
@@ -31,8 +28,8 @@ from taxiway_serving.client import Controller
 FIRST_PAGE, PAGE = 10, 1000
 # Versions that are made at once may be seen in another order than their times say.
 SLACK_S = 60.0
+MOST_AGAIN = 20
 TIMEOUT_S = 5.0
-MOST_LOOSE = 500
 AIRFLOW, LIBRARY, LIBRARY_TAG = "taxiway.airflow.", "library", "taxiway.library."
 PACKAGES = ("training", "inference")
 
@@ -52,38 +49,65 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
         TransportError: If MLflow does not answer.
     """
     newest, number = float(index.state("versions") or 0.0), _number_of(what, index)
-    with ThreadPoolExecutor(3) as pool:
+    ended, known = float(index.state("evaluations") or 0.0), _evaluations_of(what, index)
+    with ThreadPoolExecutor(4) as pool:
         read = pool.submit(lambda: list(_newer(newest - SLACK_S, settings, is_first=not newest)))
         asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, number, settings)
-        datasets = _datasets(index, settings)
+        judged = pool.submit(_judged, known, ended - SLACK_S, settings)
+        datasets = data.read(index, settings)
         versions, (endpoints, unread) = read.result(), asked.result()
-        subjects = again.result()
+        subjects, measured = again.result(), judged.result()
     with index.kept():
-        _keep(index, [*versions, *subjects], datasets, endpoints)
+        _keep(index, [*versions, *subjects], endpoints)
+        _keep_measured(index, known, measured)
+        index.put(datasets.nodes, datasets.edges)
         if not subjects and kind_of(what) == "model":
             index.drop(what)
         index.keep_state("versions", max([newest, *(version.created_at_s for version in versions)]))
-    known = index.state("endpoints")
-    when = f"known at {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(known))}" if known else "unknown"
+        index.keep_state("evaluations", max([ended, *(run.ended_at_s for run in measured.new)]))
+        index.keep_state("records", datasets.records)
+    asked_at = index.state("endpoints")
+    when = f"known at {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(asked_at))}" if asked_at else "unknown"
     return tuple(f"what is served now could not be asked, it is {when}: {reason}" for reason in unread)
 
 
-def _keep(
-    index: Index,
-    versions: Iterable[Version],
-    datasets: Iterable[tuple[Node, list[Edge]]],
-    endpoints: Iterable[Mapping[str, Any]] | None,
-) -> None:
+def _keep(index: Index, versions: Iterable[Version], endpoints: Iterable[Mapping[str, Any]] | None) -> None:
     for version in versions:
         index.put(*_told(version))
         index.put_missing(_named(version))
-    for node, edges in datasets:
-        index.put([node], edges)
     if endpoints is not None:
         index.drop_kind("endpoint")
         for endpoint in endpoints:
             index.put(*_endpoint(endpoint))
         index.keep_state("endpoints", time.time())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """Evaluations: the new ones, and those of what is asked for, as they are now."""
+
+    new: tuple[tracking.Run, ...]
+    again: tuple[tracking.Run, ...]
+
+
+def _evaluations_of(what: str, index: Index) -> list[str]:
+    """Return the newest evaluations that are known of what is asked for, or itself where it is one."""
+    node = index.node(what)
+    if node is None or node.kind == "evaluation":
+        return [what] if node else []
+    return [edge.child for kind in evaluations.EDGES for edge in index.children_by(kind, what, MOST_AGAIN)]
+
+
+def _judged(known: list[str], since_s: float, settings: Settings) -> _Measured:
+    new = evaluations.since(max(0.0, since_s), settings)
+    return _Measured(new=new, again=evaluations.again(known, settings))
+
+
+def _keep_measured(index: Index, known: list[str], found: _Measured) -> None:
+    """Keep evaluations; one that was known and is no longer in MLflow is forgotten."""
+    for name in set(known) - {run.run_id for run in found.again}:
+        index.drop(name)
+    index.put(*evaluations.told((*found.new, *found.again)))
 
 
 def _again(what: str, number: int | None, settings: Settings) -> list[Version]:
@@ -212,53 +236,6 @@ def _package(version: Version, package: Mapping[str, Any]) -> tuple[list[Node], 
     parents = [library_id(library, each["version"]) for library, each in used.items()]
     node = Node(id=name, kind="code", at_s=version.created_at_s, facts=facts)
     return [node], [Edge(child=name, kind="built_with", parent=parent) for parent in parents]
-
-
-def _datasets(index: Index, settings: Settings) -> list[tuple[Node, list[Edge]]]:
-    """Return the dataset versions that the index does not know yet, with what they were made of."""
-    root = settings.data_repository
-    if not (root / ".git").exists():
-        return []
-    _pack(root)
-    found = {
-        f"{name}@v{number}": (name, tagged)
-        for name, versions in repository.all_tagged(root).items()
-        for number, tagged in versions.items()
-    }
-    fresh = {tag: given for tag, given in found.items() if not _is_known(index.node(tag), given[1].commit)}
-    places = {tag: f"{tagged.commit}:{facts_file(name)}" for tag, (name, tagged) in fresh.items()}
-    texts = repository.read(root, places.values()) if places else {}
-    return [
-        _dataset(tag, tagged, repository.output(root, name, tagged), texts.get(places[tag], ""))
-        for tag, (name, tagged) in fresh.items()
-    ]
-
-
-def _pack(root: Path) -> None:
-    """Have Git keep its tags in one file: each model has one, and to read them one by one takes most of the time."""
-    with contextlib.suppress(FileNotFoundError, ToolFailedError):
-        if len(os.listdir(root / ".git" / "refs" / "tags" / "models")) > MOST_LOOSE:
-            repository.git(root, "pack-refs", "--all")
-
-
-def _is_known(node: Node | None, commit: str) -> bool:
-    return node is not None and node.at_s > 0 and node.facts.get("commit") == commit
-
-
-def _dataset(
-    tag: str, tagged: repository.Tagged, data: repository.Output, text: str
-) -> tuple[Node, list[Edge]]:
-    said = read_facts(tag, data.hash, text, ())
-    made_at = datetime.fromisoformat(said.made_at).timestamp() if said.made_at else 1.0
-    facts = {"commit": tagged.commit, **asdict(data), "made_by": dict(said.made_by)}
-    origin = said.origin
-    edges = [
-        Edge(child=tag, kind="prepared_from", parent=parent) for parent in (origin.parents if origin else ())
-    ]
-    if origin and origin.details.get("code"):
-        code = code_id(origin.details["handle"], "transform", origin.details["code"])
-        edges.append(Edge(child=tag, kind="prepared_by", parent=code))
-    return Node(id=tag, kind="data", at_s=made_at, facts=facts), edges
 
 
 def _endpoints(settings: Settings) -> tuple[list[dict[str, Any]] | None, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """The values of the lineage graph: what a node and an edge are, and how each is named. Nothing is read here.
 
 An edge goes from what was made to what it was made of. A node's id is what a person types: `digits@v3`,
-`visual_recognition/7`, `visual_recognition.training@<digest>`, `visual_recognition` for its endpoint, a run's id,
-`library.<name>@<version>`.
+`visual_recognition/7`, `visual_recognition.training@<digest>`, `visual_recognition` for its endpoint, the id of a
+training's run or an evaluation's, `library.<name>@<version>`.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from taxiway_serving.names import HANDLE_PATTERN
 
-NodeKind = Literal["model", "data", "code", "library", "run", "endpoint", "request"]
+NodeKind = Literal["model", "data", "code", "library", "run", "evaluation", "endpoint", "request"]
 EdgeKind = Literal[
     "trained_on",
     "made_by",
@@ -24,6 +24,10 @@ EdgeKind = Literal[
     "prepared_from",
     "prepared_by",
     "built_with",
+    "same_bytes",
+    "evaluates",
+    "measured_on",
+    "measured_by",
 ]
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -37,8 +41,12 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "prepared_from": ("prepared from", "was prepared into"),
     "prepared_by": ("prepared by", "prepared"),
     "built_with": ("built with", "is part of"),
+    "same_bytes": ("holds the same bytes as", "holds the same bytes as"),
+    "evaluates": ("evaluates", "was evaluated in"),
+    "measured_on": ("measured on", "was measured on in"),
+    "measured_by": ("measured by", "measured"),
 }
-"""How an edge reads from what was made, and from what it was made of."""
+"""How an edge reads from what was made, and from what it was made of. `same_bytes` goes both ways."""
 
 _HANDLE = HANDLE_PATTERN.strip("^$")
 _FORMS: tuple[tuple[NodeKind, re.Pattern[str]], ...] = (

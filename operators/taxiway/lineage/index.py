@@ -14,14 +14,16 @@ from taxiway.lineage.graph import Edge, Node
 from taxiway.settings import Settings
 
 # A new form of the tables, or a new kind of node, is a new file; the old one may be deleted.
-FILE = "index-2.sqlite"
+FILE = "index-3.sqlite"
 BUSY_S = 30.0
 _TABLES = """
-CREATE TABLE IF NOT EXISTS nodes (id TEXT PRIMARY KEY, kind TEXT NOT NULL, at_s REAL NOT NULL, facts TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS nodes (id TEXT PRIMARY KEY, kind TEXT NOT NULL, at_s REAL NOT NULL, facts TEXT NOT NULL,
+    hash TEXT);
 CREATE TABLE IF NOT EXISTS edges (child TEXT NOT NULL, kind TEXT NOT NULL, parent TEXT NOT NULL, facts TEXT NOT NULL,
     PRIMARY KEY (child, kind, parent)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS edges_by_parent ON edges (parent, kind, child);
 CREATE INDEX IF NOT EXISTS nodes_by_time ON nodes (id, at_s);
+CREATE INDEX IF NOT EXISTS data_by_hash ON nodes (hash) WHERE hash IS NOT NULL;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -65,10 +67,7 @@ class Index:
 
     def put(self, nodes: Iterable[Node], edges: Iterable[Edge]) -> None:
         """Write nodes and edges over those of the same name."""
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?)",
-            ((node.id, node.kind, node.at_s, _text(node.facts)) for node in nodes),
-        )
+        self._connection.executemany("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?)", map(_row, nodes))
         self._connection.executemany(
             "INSERT OR REPLACE INTO edges VALUES (?, ?, ?, ?)",
             ((edge.child, edge.kind, edge.parent, _text(edge.facts)) for edge in edges),
@@ -76,10 +75,7 @@ class Index:
 
     def put_missing(self, nodes: Iterable[Node]) -> None:
         """Write nodes that are not there yet: what is known of them elsewhere is better."""
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?)",
-            ((node.id, node.kind, node.at_s, _text(node.facts)) for node in nodes),
-        )
+        self._connection.executemany("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?)", map(_row, nodes))
 
     def drop_kind(self, kind: str) -> None:
         """Forget the nodes of a kind, and the edges that begin at them."""
@@ -106,32 +102,49 @@ class Index:
         return [row[0] for row in self._connection.execute(query, (prefix, prefix + "\U0010ffff", limit))]
 
     def parents(self, name: str) -> list[Edge]:
-        """Return what a node was made of."""
+        """Return what a node was made of, and with which its data share their bytes."""
         query = "SELECT child, kind, parent, facts FROM edges WHERE child = ? ORDER BY kind, parent"
-        return [_edge(row) for row in self._connection.execute(query, (name,))]
+        found = [_edge(row) for row in self._connection.execute(query, (name,))]
+        return [*found, *(Edge(child=name, kind="same_bytes", parent=other) for other in self._equal(name))]
 
-    def children(self, name: str, limit: int) -> list[Edge]:
-        """Return what was made of a node, of each kind the newest, up to a limit."""
-        kinds = self._connection.execute(
-            "SELECT DISTINCT kind FROM edges WHERE parent = ?", (name,)
-        ).fetchall()
+    def _equal(self, name: str, limit: int = -1) -> list[str]:
+        """Return the data that hold the same bytes, the newest first; of what is no data there are none."""
+        query = (
+            "SELECT other.id FROM nodes AS this JOIN nodes AS other ON other.hash = this.hash"
+            " WHERE this.id = ? AND other.id != this.id ORDER BY other.at_s DESC, other.id LIMIT ?"
+        )
+        return [row[0] for row in self._connection.execute(query, (name, limit))]
+
+    def children_by(self, kind: str, name: str, limit: int) -> list[Edge]:
+        """Return what was made of a node in one way, the newest first, up to a limit."""
         query = (
             "SELECT child, edges.kind, parent, edges.facts FROM edges LEFT JOIN nodes ON nodes.id = child"
             " WHERE parent = ? AND edges.kind = ? ORDER BY at_s DESC, child LIMIT ?"
         )
-        found = [self._connection.execute(query, (name, kind, limit)).fetchall() for (kind,) in sorted(kinds)]
-        return [_edge(row) for rows in found for row in rows]
+        return [_edge(row) for row in self._connection.execute(query, (name, kind, limit))]
+
+    def children(self, name: str, limit: int) -> list[Edge]:
+        """Return what was made of a node, and what shares its bytes, of each kind the newest, up to a limit."""
+        kinds = self._connection.execute(
+            "SELECT DISTINCT kind FROM edges WHERE parent = ?", (name,)
+        ).fetchall()
+        found = [edge for (kind,) in sorted(kinds) for edge in self.children_by(kind, name, limit)]
+        same = [Edge(child=other, kind="same_bytes", parent=name) for other in self._equal(name, limit)]
+        return [*found, *same]
 
     def count_children(self, name: str, kind: str) -> int:
         """Return how many edges of a kind end at a node."""
+        if kind == "same_bytes":
+            return len(self._equal(name))
         query = "SELECT count(*) FROM edges WHERE parent = ? AND kind = ?"
         return int(self._connection.execute(query, (name, kind)).fetchone()[0])
 
     def serving(self, name: str) -> list[Edge]:
-        """Return the edges by which endpoints serve what a node went into, however far."""
+        """Return the edges by which endpoints serve what a node went into, however far, under whichever name."""
         query = (
             "WITH RECURSIVE down(id) AS (VALUES (?) UNION SELECT child FROM edges JOIN down ON parent = id"
-            " WHERE kind NOT IN ('served_by', 'answered_by'))"
+            " WHERE kind NOT IN ('served_by', 'answered_by') UNION SELECT other.id FROM down"
+            " JOIN nodes AS this ON this.id = down.id JOIN nodes AS other ON other.hash = this.hash)"
             " SELECT child, kind, parent, facts FROM edges WHERE kind = 'served_by' AND parent IN (SELECT id FROM down)"
             " ORDER BY child, parent"
         )
@@ -170,6 +183,11 @@ def opened(settings: Settings) -> Iterator[Index]:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _row(node: Node) -> tuple[Any, ...]:
+    same = node.facts.get("hash") if node.kind == "data" else None
+    return node.id, node.kind, node.at_s, _text(node.facts), same
 
 
 def _node(row: tuple[Any, ...]) -> Node:

@@ -27,6 +27,7 @@ COLOURS = {
     "code": "#009E73",
     "library": "#0072B2",
     "run": "#BBBBBB",
+    "evaluation": "#E5E5E5",
     "endpoint": "#CC79A7",
     "request": "#F0E442",
 }
@@ -68,14 +69,19 @@ def draw(explanation: Explanation) -> "Figure":
         name: _box(axes, name, explanation.nodes.get(name), place, is_subject=name == explanation.subject.id)
         for name, place in places.items()
     }
-    for edge in dict.fromkeys(
-        (edge.child, edge.kind, edge.parent) for edge in (*explanation.up, *explanation.down)
-    ):
-        child, kind, parent = edge
+    drawn = dict.fromkeys((*_ends(edge), edge.kind) for edge in (*explanation.up, *explanation.down))
+    for child, parent, kind in drawn:
         if child in places and parent in places:
             ends = {"patchA": boxes[child], "patchB": boxes[parent]}
             _arrow(axes, places[child], places[parent], WORDS[kind][0], ends)
     return figure
+
+
+def _ends(edge: Edge) -> tuple[str, str]:
+    """Return both ends of an edge, in one order where it says the same of either."""
+    if edge.kind == "same_bytes":
+        return min(edge.child, edge.parent), max(edge.child, edge.parent)
+    return edge.child, edge.parent
 
 
 def layout(explanation: Explanation) -> dict[str, tuple[float, float]]:
@@ -99,7 +105,8 @@ def _steps(
     found = {start: 0}
     for edge in edges:
         near, far = ends(edge)
-        found.setdefault(far, found.get(near, 0) + step)
+        # What holds the same bytes is neither before nor after it.
+        found.setdefault(far, found.get(near, 0) + (0 if edge.kind == "same_bytes" else step))
     return found
 
 
@@ -114,11 +121,7 @@ def _arrow(
 
 
 def _box(axes: "Axes", name: str, node: Node | None, place: tuple[float, float], *, is_subject: bool) -> Any:
-    shown = _short(name)
     facts: Mapping[str, object] = node.facts if node else {}
-    label = f"{shown}\n{node.kind if node else 'not known'}" + (
-        ", untraceable" if facts.get("untraceable") else ""
-    )
     edge = BROKEN if node is None or facts.get("untraceable") else "#000000" if is_subject else "#777777"
     box = {
         "boxstyle": "round,pad=0.4",
@@ -126,7 +129,17 @@ def _box(axes: "Axes", name: str, node: Node | None, place: tuple[float, float],
         "edgecolor": edge,
         "linewidth": 2.0 if is_subject else 1.0,
     }
+    label = f"{_short(name)}\n{_said(node)}"
     return axes.text(*place, label, fontsize=7, ha="center", va="center", bbox=box).get_bbox_patch()
+
+
+def _said(node: Node | None) -> str:
+    """Return the second line of a box: what it is, and what matters most of it."""
+    if node is None:
+        return "not known"
+    if node.kind == "evaluation":
+        return f"on {node.facts['dataset']}: {_short(node.facts['verdict'])}"
+    return f"{node.kind}, untraceable" if node.facts.get("untraceable") else node.kind
 
 
 def _short(name: str) -> str:

@@ -61,13 +61,18 @@ def deliver(recipe: Recipe, settings: Settings) -> Path | None:
     folder = settings.home / "source_models" / recipe.key[:32]
     # Several workers of one search want the same folder: none may take it away from another that reads it by now.
     with exclusive(folder.with_suffix(".lock")):
-        if any(models.hash_of(folder / model.handle) != model.model_hash for model in wanted):
+        if any(hash_of(folder / model.handle) != model.model_hash for model in wanted):
             remove(folder)
             with fresh_folder(folder) as draft:
                 for model in wanted:
                     _copy(model, draft / model.handle, settings)
                 protect(draft)
     return folder
+
+
+def hash_of(folder: Path) -> str:
+    """Return the content hash of the copy of a source model; one that nobody wrote to is not read again."""
+    return models.hash_of(folder, memory=folder.parent.with_name(f"{folder.parent.name}.{folder.name}.json"))
 
 
 def copies(recipe: Recipe, folder: Path | None, settings: Settings) -> dict[Path, ModelVersion]:

@@ -8,6 +8,8 @@ from taxiway.lineage.graph import WORDS, Edge, Node
 from taxiway.trace import Trace
 
 INDENT, DIGEST = "  ", 12
+MOST_VERDICT = 200
+"""Length from which a verdict is cut where it is one of many lines."""
 
 
 def render(explanation: Explanation) -> str:
@@ -64,6 +66,8 @@ def _short(name: str) -> str:
 
 
 def _of_edge(edge: Edge) -> str:
+    if "said_at" in edge.facts:
+        return f" (made again, said {edge.facts['said_at']} by {edge.facts['by']})"
     if "weight_pct" not in edge.facts:
         return ""
     return f" at {edge.facts['weight_pct']:g} % ({edge.facts['phase']})"
@@ -83,7 +87,15 @@ def _brief(node: Node | None) -> str:
         words = [f"for {facts['task']}"]
     if node.kind == "model" and facts.get("untraceable"):
         words = ["untraceable"]
+    if node.kind == "evaluation":
+        return (
+            f" ({facts['model']} on {facts['dataset']} by {_short(facts['check'])}: {_cut(facts['verdict'])})"
+        )
     return f" ({', '.join(words)})" if words else ""
+
+
+def _cut(verdict: str) -> str:
+    return verdict if len(verdict) <= MOST_VERDICT else f"{verdict[:MOST_VERDICT]}…"
 
 
 def _code_words(node: Node) -> list[str]:

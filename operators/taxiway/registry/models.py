@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from taxiway import provenance as who
+from taxiway import stamps
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ArtifactChangedError, ModelNotFoundError, UntraceableError
 from taxiway.packaging import source
 from taxiway.packaging.package import DIFF, FILES, CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import doubts, mlmodel, tracking
+from taxiway.registry import doubts, measured, mlmodel, tracking
 from taxiway.registry.reading import Version
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, protect, write_atomically
@@ -196,7 +197,7 @@ def download(version: ModelVersion, settings: Settings) -> Path:
     """Return the folder of a version's files on this host, read-only, checked against the hash it was registered with.
 
     A variant may serve from it, so it is never removed nor changed: what others left beside its files is not looked
-    at, and a changed file is refused.
+    at, and a changed file is refused. Files that nobody wrote to since the last check are not read again.
 
     Raises:
         ArtifactChangedError: If a file is not what was registered, here or in MLflow; nothing new is kept.
@@ -213,7 +214,8 @@ def download(version: ModelVersion, settings: Settings) -> Path:
             write_atomically(listing, json.dumps(source.listing(draft)))
         os.chmod(folder, 0o555)  # noqa: S103 - readable by every component, writable by none
     names = files_of(version, settings)
-    _check(version, hash_of(folder, names), f"delete {folder}, once nothing serves it, to fetch it again")
+    got = hash_of(folder, names, memory=folder.with_name(f"{version.version}.checked.json"))
+    _check(version, got, f"delete {folder}, once nothing serves it, to fetch it again")
     return folder
 
 
@@ -236,17 +238,19 @@ def _check(version: ModelVersion, got: str, next_step: str) -> None:
         raise ArtifactChangedError(name, "model", version.model_hash, got, next_step)
 
 
-def hash_of(folder: Path, names: Iterable[str] | None = None) -> str:
+def hash_of(folder: Path, names: Iterable[str] | None = None, *, memory: Path | None = None) -> str:
     """Return the content hash of a model's files; MLflow's own description of them, which holds times, is left out.
 
     Args:
         folder: The model.
         names: Files of the model, relative; None is all that are there. One that is missing changes the hash.
+        memory: Where the hash is remembered until somebody writes to a file; None reads them all.
     """
-    found = source.listing(folder) if names is None else names
-    return source.content_hash(
-        folder, [name for name in found if name != mlmodel.NAME and (folder / name).is_file()]
-    )
+    listed = source.listing(folder) if names is None else names
+    found = [name for name in listed if name != mlmodel.NAME and (folder / name).is_file()]
+    if memory is None:
+        return source.content_hash(folder, found)
+    return stamps.hash_of(folder, found, memory, lambda: source.content_hash(folder, found))
 
 
 def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) -> tuple[str, ...]:
@@ -303,7 +307,7 @@ def _create(
         "inference_digest": inference.digest,
         "dataset": recipe.dataset.to_json(),
         "params": dict(recipe.params),
-        "metrics": dict(run.metrics),
+        "metrics": measured.of(run),
         "model_hash": run.tags["taxiway.model_hash"],
         "seed": recipe.seed,
         "source_models": dict(recipe.source_models),

@@ -1,13 +1,13 @@
 """Reads the model registry over MLflow's documented REST interface, without importing mlflow.
 
-Importing mlflow costs a task 2 s; one that only looks something up needs three questions, which is all there is here.
+Importing mlflow costs a task 2 s; one that only looks something up needs a few questions, which is all there is here.
 Everything else, and a server that wants credentials or certificates of its own, goes through `tracking.py`.
 
 Source: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from taxiway.tools import redact
 if TYPE_CHECKING:
     import ssl
 
-PAGE = 200
+PAGE, MOST_RUNS = 200, 1000
 TIMEOUT_S = 30.0
 NEWEST_FIRST = "creation_timestamp DESC"
 # MLflow answers an unknown version with the first, an unknown alias with the second.
@@ -96,6 +96,22 @@ def find_tagged(tags: Mapping[str, str], settings: Settings) -> tuple[Version, .
     return tuple(_version(item) for item in found.get("model_versions", []))
 
 
+def all_runs(terms: Sequence[str], settings: Settings) -> Iterator[Mapping[str, Any]]:
+    """Yield the runs of every experiment that all terms of MLflow's filter hold for, the newest first, as MLflow does.
+
+    Raises:
+        TransportError: If MLflow does not answer, or not in its own form.
+    """
+    experiments = _pages("GET", "experiments", {"max_results": MOST_RUNS}, settings)
+    asked = {
+        "experiment_ids": [each["experiment_id"] for each in experiments],
+        "filter": " and ".join(terms),
+        "max_results": MOST_RUNS,
+    }
+    if asked["experiment_ids"]:
+        yield from _pages("POST", "runs", asked, settings)
+
+
 def query(name: str, tags: Mapping[str, str]) -> str:
     """Return MLflow's filter for a registered model's versions with these tags."""
     return " and ".join([f"name = {quoted(name)}", *tag_terms(tags)])
@@ -118,13 +134,32 @@ def quoted(value: str) -> str:
     raise InvalidSpecError((f"{value!r} holds both kinds of quotes",), "MLflow filter")
 
 
+def _pages(method: str, what: str, asked: Mapping[str, Any], settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yield what a search finds, page after page."""
+    token = ""
+    while True:
+        page = (
+            _ask(method, f"{what}/search", {**asked, **({"page_token": token} if token else {})}, settings)
+            or {}
+        )
+        yield from page.get(what, ())
+        token = page.get("next_page_token", "")
+        if not token:
+            return
+
+
 def _get(path: str, params: Mapping[str, str], settings: Settings) -> dict[str, Any] | None:
+    return _ask("GET", path, params, settings)
+
+
+def _ask(method: str, path: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
     import httpx
 
     base = settings.tracking_uri.rstrip("/")
+    given: dict[str, Any] = {"json": dict(asked)} if method == "POST" else {"params": dict(asked)}
     try:
-        answer = httpx.get(
-            f"{base}/api/2.0/mlflow/{path}", params=dict(params), timeout=TIMEOUT_S, verify=_certificates()
+        answer = httpx.request(
+            method, f"{base}/api/2.0/mlflow/{path}", timeout=TIMEOUT_S, verify=_certificates(), **given
         )
         document: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as exc:

@@ -7,7 +7,7 @@ a tag of a version costs time that grows with the versions, so tags are given wh
 import functools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ _RETRYABLE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One MLflow run, as it was when it was read."""
+    """One MLflow run, as it was when it was read; `ended_at_s` is 0 for one that has not ended."""
 
     run_id: str
     experiment_id: str
@@ -41,6 +41,7 @@ class Run:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    ended_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,16 @@ class DatasetInput:
 
 def ensure_experiment(name: str, settings: Settings) -> str:
     """Return the id of an experiment, made if it is not there."""
+    found = find_experiment(name, settings)
+    with _answers(settings) as client:
+        return found or _create_experiment(client, name)
+
+
+def find_experiment(name: str, settings: Settings) -> str | None:
+    """Return the id of an experiment, or None if nobody made it."""
     with _answers(settings) as client:
         found = client.get_experiment_by_name(name)
-        return str(found.experiment_id) if found else _create_experiment(client, name)
+        return str(found.experiment_id) if found else None
 
 
 def create_run(experiment_id: str, name: str, tags: Mapping[str, str], settings: Settings) -> Run:
@@ -75,6 +83,31 @@ def find_runs(experiment_id: str, tags: Mapping[str, str], settings: Settings) -
             [experiment_id], query, max_results=PAGE, order_by=["attributes.start_time DESC"]
         )
         return tuple(_run(item) for item in found)
+
+
+def all_runs(terms: Sequence[str], settings: Settings) -> tuple[Run, ...]:
+    """Return the runs of every experiment that all terms of MLflow's filter hold for, the newest first.
+
+    Args:
+        terms: Such as `reading.tag_terms` makes them, and `attributes.status = 'FINISHED'`.
+        settings: Which MLflow.
+    """
+    if not settings.tracking_needs_client:
+        return tuple(map(_read_run, reading.all_runs(terms, settings)))
+    with _answers(settings) as client:
+        experiments = [each.experiment_id for each in _paged(client.search_experiments)]
+        search = functools.partial(client.search_runs, experiments, " and ".join(terms))
+        return tuple(_run(item) for item in _paged(search)) if experiments else ()
+
+
+def _paged(search: Callable[..., Any]) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def get_run(run_id: str, settings: Settings) -> Run:
@@ -329,9 +362,25 @@ def _run(found: Any) -> Run:
         experiment_id=found.info.experiment_id,
         status=found.info.status,
         started_at_s=found.info.start_time / 1000,
+        ended_at_s=(found.info.end_time or 0) / 1000,
         params=dict(found.data.params),
         metrics=dict(found.data.metrics),
         tags=dict(found.data.tags),
+    )
+
+
+def _read_run(found: Mapping[str, Any]) -> Run:
+    """Return a run as MLflow's REST interface has it."""
+    info, data = found["info"], found.get("data", {})
+    return Run(
+        run_id=info["run_id"],
+        experiment_id=info["experiment_id"],
+        status=info["status"],
+        started_at_s=float(info.get("start_time") or 0) / 1000,
+        ended_at_s=float(info.get("end_time") or 0) / 1000,
+        params={each["key"]: each["value"] for each in data.get("params", ())},
+        metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+        tags={each["key"]: each["value"] for each in data.get("tags", ())},
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from taxiway import training
@@ -32,6 +33,7 @@ class Bench:
         runner: Where trials run.
         provenance: Who asked.
         log: Called with a line for each trial.
+        late: Where what is seen of a trial only some time after its end is written down; None waits for it.
     """
 
     plan: StudyPlan
@@ -42,6 +44,7 @@ class Bench:
     runner: Runner
     provenance: Provenance | None
     log: Log
+    late: Executor | None = None
 
 
 def make_ready(

@@ -82,15 +82,19 @@ def front_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def is_stuck(outcomes: Sequence[Outcome], patience: int) -> bool:
     """Tell whether the last `patience` finished trials, one after the other, improved nothing.
 
+    As long as none keeps the constraints, one that comes nearer to them than all before is an improvement.
+
     Args:
         outcomes: In the order of their numbers; those that were ended early improve nothing.
         patience: Trials without improvement, from 1.
     """
     front: list[Outcome] = []
-    since = 0
+    since, nearest = 0, math.inf
     for each in outcomes:
         joined = _joined(front, each)
-        since, front = (since + 1 if joined is front else 0), joined
+        is_nearer = not front and bool(each.losses) and each.violation < nearest
+        nearest = each.violation if is_nearer else nearest
+        since, front = (0 if is_nearer or joined is not front else since + 1), joined
     return since >= patience
 
 

@@ -21,9 +21,10 @@ from taxiway.evaluation import evaluating, measuring
 from taxiway.evaluation.comparison import item_differences
 from taxiway.evaluation.predictions import ACCURACY
 from taxiway.evaluation.values import Bars, Measured
-from taxiway.registry import packages, tracking
+from taxiway.packaging.package import CodePackage
+from taxiway.registry import doubts, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
-from taxiway.runners import Stop
+from taxiway.runners import JobResult, Stop
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, remove
 from taxiway.tuning import verdict
@@ -41,19 +42,34 @@ class Rival:
         name: For people: `visual_recognition/3` or `the defaults`.
         params: Its parameters.
         version: The live version that it is; None is a training with these parameters.
+        doubts: Why it may not be what is live, or nobody can say what it was made of.
     """
 
     name: str
     params: Mapping[str, Any]
     version: ModelVersion | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """What a model measured, and why that cannot be relied on."""
+
+    measured: Measured
+    doubts: tuple[str, ...]
 
 
 def rival_of(base: Recipe, settings: Settings, log: Log) -> Rival:
-    """Return the live version, or the defaults where nothing is live."""
-    found = champion.find(base.training.handle, settings, log)
-    if found is None:
-        return Rival(name="the defaults", params=base.params)
-    return Rival(name=f"{found.handle}/{found.version}", params=found.params, version=found)
+    """Return the live version, or the defaults where nothing is live, or nobody can tell what is."""
+    known = champion.look(base.training.handle, settings)
+    if known.doubt:
+        log(f"note: {known.doubt}")
+    if (found := known.version) is None:
+        unknown = champion.unknown(known, base.training.handle, settings)
+        return Rival(name="the defaults", params=base.params, doubts=(unknown,) if unknown else ())
+    name = f"{found.handle}/{found.version}"
+    doubts = tuple(f"{name}: {why}" for why in found.untraceable)
+    return Rival(name=name, params=found.params, version=found, doubts=doubts)
 
 
 def compare(bench: Bench, best: Mapping[str, Any], rival: Rival, repeats: int, parallel: int) -> Verdict:
@@ -74,24 +90,14 @@ def compare(bench: Bench, best: Mapping[str, Any], rival: Rival, repeats: int, p
             better="inconclusive",
             reason="no evaluation is registered, which measures what the search did not see",
         )
-    bars, stop = evaluating.bars_of(code, {}), Stop()
-    judging = measuring.Bench(
-        code=code,
-        dataset=bench.plan.dataset,
-        settings=bench.settings,
-        provenance=bench.provenance,
-        runner=bench.runner,
-        log=lambda line: bench.log(f"evaluation | {line}"),
-        stop=stop,
-    )
-    seeds = [bench.plan.seed + FIRST_SEED + at for at in range(repeats)]
-    recipes = [replace(bench.base, params=best, seed=seed) for seed in seeds]
-    # Of defaults one training would be one draw: theirs are as many as ours, with the same seeds.
-    is_trained = rival.version is None
-    defaults = [replace(bench.base, params=rival.params, seed=seed) for seed in seeds if is_trained]
-    found = _measure_all(bench, judging, rival, [*defaults, *recipes], parallel, stop)
-    theirs, ours = found[:-repeats], found[-repeats:]
-    return _judged(ours, theirs if is_trained else theirs * repeats, bars)
+    found = _measure_all(bench, code, best, rival, repeats, parallel)
+    why = dict.fromkeys(doubt for each in found for doubt in each.doubts)
+    measured = [each.measured for each in found]
+    theirs, ours = measured[:-repeats], measured[-repeats:]
+    # A version is one model, which all seeds are held against.
+    paired = theirs if len(theirs) == repeats else theirs * repeats
+    said = _judged(ours, paired, evaluating.bars_of(code, {}))
+    return verdict.doubted(said, (*rival.doubts, *why))
 
 
 def _is_same(base: Recipe, best: Mapping[str, Any], rival: Rival) -> bool:
@@ -106,24 +112,44 @@ def _is_same(base: Recipe, best: Mapping[str, Any], rival: Rival) -> bool:
 
 def _measure_all(
     bench: Bench,
-    judging: measuring.Bench,
+    code: CodePackage,
+    best: Mapping[str, Any],
     rival: Rival,
-    recipes: Sequence[Recipe],
+    repeats: int,
     parallel: int,
-    stop: Stop,
-) -> list[Measured]:
-    """Return what the rival measured, where it is a version, and after it the models of the recipes."""
-    works: list[Callable[[], Measured]] = [partial(_repeat, bench, judging, each, stop) for each in recipes]
-    if (version := rival.version) is not None:
-        works.insert(0, lambda: measuring.measure(version, judging)[1])
+) -> list[_Evidence]:
+    """Return what the rival measured, once or with each seed, and after it the models of the best parameters."""
+    stop = Stop()
+    judging = measuring.Bench(
+        code=code,
+        dataset=bench.plan.dataset,
+        settings=bench.settings,
+        provenance=bench.provenance,
+        runner=bench.runner,
+        log=lambda line: bench.log(f"evaluation | {line}"),
+        stop=stop,
+    )
+    seeds = [bench.plan.seed + FIRST_SEED + at for at in range(repeats)]
+    version = rival.version
+    works: list[Callable[[], _Evidence]] = []
+    if version is not None:
+        works.append(lambda: _evidence(*measuring.measure(version, judging), judging))
+    # Of defaults one training would be one draw: theirs are as many as ours, with the same seeds.
+    wanted = [best] if version is not None else [rival.params, best]
+    recipes = [replace(bench.base, params=params, seed=seed) for params in wanted for seed in seeds]
+    works += [partial(_repeat, bench, judging, each, stop) for each in recipes]
     with ThreadPoolExecutor(max(1, parallel)) as pool:
-        running = [pool.submit(contextvars.copy_context().run, work) for work in works]
         try:
+            running = [pool.submit(contextvars.copy_context().run, work) for work in works]
             return [each.result() for each in running]
         except BaseException:
             stop.request()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _evidence(run: tracking.Run, found: Measured, judging: measuring.Bench) -> _Evidence:
+    return _Evidence(measured=found, doubts=measuring.faults(run, judging))
 
 
 def _judged(ours: Sequence[Measured], theirs: Sequence[Measured], bars: Bars) -> Verdict:
@@ -138,13 +164,13 @@ def _judged(ours: Sequence[Measured], theirs: Sequence[Measured], bars: Bars) ->
     return verdict.judge(np.array(rows, dtype=float), metric, bars.least_items, np.random.default_rng(0))
 
 
-def _repeat(bench: Bench, judging: measuring.Bench, recipe: Recipe, stop: Stop) -> Measured:
+def _repeat(bench: Bench, judging: measuring.Bench, recipe: Recipe, stop: Stop) -> _Evidence:
     """Return what the model of a recipe measures, which is trained for it and then removed."""
-    trained: list[Path] = []
+    trained: list[JobResult] = []
 
     def files() -> Path:
         trained.append(_train(bench, recipe, stop))
-        return component.model_folder(trained[0] / "output")
+        return component.model_folder(trained[0].output_dir)
 
     subject = measuring.Subject(
         kind="repeat evaluation",
@@ -152,20 +178,21 @@ def _repeat(bench: Bench, judging: measuring.Bench, recipe: Recipe, stop: Stop) 
         name=f"evaluate repeat {recipe.seed}",
         tags=_own_tags(bench),
         files=files,
+        doubts=lambda: doubts.of_run(recipe.training, trained[0].trace),
     )
     try:
-        return measuring.measure_subject(subject, judging)[1]
+        return _evidence(*measuring.measure_subject(subject, judging), judging)
     finally:
-        for folder in trained:
-            remove(folder)
+        for each in trained:
+            remove(each.output_dir.parent)
 
 
 def _own_tags(bench: Bench) -> dict[str, str]:
     return {"mlflow.parentRunId": bench.plan.run_id or "", "taxiway.study": bench.plan.study}
 
 
-def _train(bench: Bench, recipe: Recipe, stop: Stop) -> Path:
-    """Train a recipe, in the run of a try that was killed where there is one; return the folder that it leaves."""
+def _train(bench: Bench, recipe: Recipe, stop: Stop) -> JobResult:
+    """Train a recipe, in the run of a try that was killed where there is one; return what it leaves."""
     tags = training.run_tags(recipe, "repeat", bench.provenance) | _own_tags(bench)
     known = {"taxiway.kind": "repeat", "taxiway.key": recipe.key}
     with exclusive(bench.settings.home / "runs" / f"{recipe.key[:32]}.lock"):
@@ -192,6 +219,6 @@ def _train(bench: Bench, recipe: Recipe, stop: Stop) -> Path:
                 stop,
             )
             status = "FINISHED"
-            return result.output_dir.parent
+            return result
         finally:
             tracking.finish(run.run_id, status, bench.settings)

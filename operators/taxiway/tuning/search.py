@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from taxiway.provenance import Provenance
@@ -58,20 +59,22 @@ def work(
     with contextlib.ExitStack() as stack:
         where = stack.enter_context(runner_of_many(runner, settings, plan.seed, log))
         bench = make_ready(plan, plan.goal, settings, runner=where, provenance=provenance, log=log)
-        found = study.open_study(plan, settings, worker=worker)
+        found = stack.enter_context(study.opened(plan, settings, worker=worker))
         me = stack.enter_context(Worker(found, settings.home / "studies").working())
-        search = Search(bench, found, me)
-        search.forget_failed()
-        search.sweep()
-        while True:
-            if not search.is_done():
-                _run_threads(search, max(1, parallel))
-            # What a worker left open that died is known now, and may be missing in the number.
-            search.settle()
-            if search.is_done():
-                break
-        keeping.publish(bench, search.trials())
-    if search.failures and not any(each.state.name == "COMPLETE" for each in search.trials()):
+        with ThreadPoolExecutor(1) as late:
+            search = Search(replace(bench, late=late), found, me)
+            search.forget_failed()
+            search.sweep()
+            while True:
+                if not search.is_done():
+                    _run_threads(search, max(1, parallel))
+                # What a worker left open that died is known now, and may be missing in the number.
+                search.settle()
+                if search.is_done():
+                    break
+        trials = search.trials()
+        keeping.publish(bench, trials)
+    if search.failures and not any(each.state.name == "COMPLETE" for each in trials):
         raise search.failures[-1]
     return search.finished_here
 
@@ -272,9 +275,9 @@ class Search:
 
 def _run_threads(search: Search, count: int) -> None:
     with ThreadPoolExecutor(count) as pool:
-        # Each thread holds the locks that this one does, and hands them down to what it starts.
-        running = [pool.submit(contextvars.copy_context().run, search.work) for _ in range(count)]
         try:
+            # Each thread holds the locks that this one does, and hands them down to what it starts.
+            running = [pool.submit(contextvars.copy_context().run, search.work) for _ in range(count)]
             for each in running:
                 each.result()
         except BaseException:

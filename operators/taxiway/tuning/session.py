@@ -22,7 +22,7 @@ from taxiway.errors import (
     TransportError,
 )
 from taxiway.provenance import Provenance
-from taxiway.registry import tracking
+from taxiway.registry import models, tracking
 from taxiway.registry.models import Recipe
 from taxiway.runners import Runner
 from taxiway.settings import Settings
@@ -173,7 +173,7 @@ def close_study(
 
     Raises:
         NoFeasibleTrialError: If no trial keeps the constraints.
-        ComponentFailedError: If no trial ended well: the workers say why.
+        InvalidSpecError: If no trial ended well: the workers say why.
     """
     _check_repeats(repeats)
     if plan.goal is None or plan.run_id is None:
@@ -191,29 +191,38 @@ def close_study(
 
 
 def _close(bench: Bench, parallel: int, repeats: int) -> TuneResult:
-    plan, goal, settings = bench.plan, bench.goal, bench.settings
-    found = study.open_study(plan, settings)
-    with Worker(found, settings.home / "studies").working() as me:
-        search.Search(bench, found, me).settle()
-    trials = found.get_trials(deepcopy=False)
-    keeping.publish(bench, trials)
-    taken = _taken(plan, goal, trials)
-    result = _result(plan, goal, trials, taken)
-    bench.log(f"study {plan.study}: trial {taken.number} is taken: {taken.reason}")
-    plots.upload(found, plan, goal, settings, bench.log)
+    plan, settings = bench.plan, bench.settings
+    with study.opened(plan, settings) as found:
+        with Worker(found, settings.home / "studies").working() as me:
+            search.Search(bench, found, me).settle()
+        trials = found.get_trials(deepcopy=False)
+        keeping.publish(bench, trials)
+        taken = _taken(plan, bench.goal, trials)
+        result = _result(plan, bench.goal, trials, taken)
+        bench.log(f"study {plan.study}: trial {taken.number} is taken: {taken.reason}")
+        plots.upload(found, plan, bench.goal, settings, bench.log)
     result = _judged(result, bench, parallel, repeats)
+    best = {
+        "taxiway.best_run_id": trials[taken.number].user_attrs[study.RUN],
+        "taxiway.reason": taken.reason,
+    }
+    _note(result, best, plan, settings)
+    return result
+
+
+def _note(result: TuneResult, tags: Mapping[str, str], plan: StudyPlan, settings: Settings) -> None:
+    """Write down in the study's run what was found, with the verdict where there is one."""
     numbers = {f"best_{name}": value for name, value in result.values.items()}
-    tags = {"taxiway.best_run_id": trials[taken.number].user_attrs[study.RUN], "taxiway.reason": taken.reason}
     if result.better:
         ends = {"difference": result.difference, "low": result.low, "high": result.high}
         numbers |= {name: value for name, value in ends.items() if value is not None}
-        tags |= {
+        tags = {
+            **tags,
             "taxiway.better": result.better,
-            "taxiway.verdict": result.verdict,
+            "taxiway.verdict": result.verdict[: models.MOST_TAG],
             "taxiway.rival": result.rival,
         }
     tracking.log(plan.run_id or "", settings, metrics=numbers, tags=tags)
-    return result
 
 
 def _taken(plan: StudyPlan, goal: Goal, trials: "list[FrozenTrial]") -> Choice:

@@ -4,9 +4,10 @@ A file serves the workers of one host, or of all hosts that share its folder; Po
 in functions, here and in the other modules of this package.
 """
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,8 +26,9 @@ STARTUP_TRIALS = 5
 _TABLES_LOCK = 0x7461786977617902
 
 
-def open_study(plan: StudyPlan, settings: Settings, *, worker: int = 0) -> "optuna.Study":
-    """Return the study of a plan, made if it is not there.
+@contextlib.contextmanager
+def opened(plan: StudyPlan, settings: Settings, *, worker: int = 0) -> "Iterator[optuna.Study]":
+    """Give the study of a plan, made if it is not there; nothing of its storage is open when the context has ended.
 
     Args:
         plan: The study's name, goal, seed and pruner.
@@ -36,20 +38,21 @@ def open_study(plan: StudyPlan, settings: Settings, *, worker: int = 0) -> "optu
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=_storage(plan.study, settings),
-        study_name=plan.study,
-        directions=[
-            "maximize" if each.direction == "maximize" else "minimize" for each in _goal(plan).objectives
-        ],
-        load_if_exists=True,
-        pruner=_pruner(plan.pruner),
-    )
-    drawn = len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(
-        seed=plan.seed + drawn + 10_007 * worker, multivariate=True, constant_liar=True
-    )
-    return study
+    with _storage(plan.study, settings) as storage:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=plan.study,
+            directions=[
+                "maximize" if each.direction == "maximize" else "minimize" for each in _goal(plan).objectives
+            ],
+            load_if_exists=True,
+            pruner=_pruner(plan.pruner),
+        )
+        drawn = len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(
+            seed=plan.seed + drawn + 10_007 * worker, multivariate=True, constant_liar=True
+        )
+        yield study
 
 
 def distributions(goal: Goal) -> "dict[str, optuna.distributions.BaseDistribution]":
@@ -106,32 +109,46 @@ def _pruner(name: str) -> "optuna.pruners.BasePruner":
     return optuna.pruners.NopPruner()
 
 
-def _storage(name: str, settings: Settings) -> "optuna.storages.BaseStorage":
-    from optuna.storages import JournalStorage, RDBStorage
+@contextlib.contextmanager
+def _storage(name: str, settings: Settings) -> "Iterator[optuna.storages.BaseStorage]":
+    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     place = settings.study_storage or str(settings.home / "studies")
     if "://" in place:
         _make_tables(place)
-        return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+        with _database(place) as storage:
+            yield storage
+        return
     path = Path(place).expanduser() / f"{name}.journal"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _KernelLock(path))))
+    yield JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _KernelLock(path))))
+
+
+@contextlib.contextmanager
+def _database(place: str) -> "Iterator[optuna.storages.RDBStorage]":
+    """Give Optuna's storage in a database; each thread's connection is back in its pool by the end, which is closed."""
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _make_tables(place: str) -> None:
     """Let one worker at a time make Optuna's tables in a PostgreSQL: two that begin at once would both try."""
     import sqlalchemy as sa
-    from optuna.storages import RDBStorage
 
     engine = sa.create_engine(place)
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_lock(_TABLES_LOCK)))
-                made = RDBStorage(place)
-                made.remove_session()
-                made.engine.dispose()
+                with _database(place):
+                    pass
     finally:
         # The lock goes with its connection.
         engine.dispose()

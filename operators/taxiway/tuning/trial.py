@@ -71,7 +71,9 @@ def _execute(bench: Bench, recipe: Recipe, opened: tracking.Run, trial: "Trial",
         if bench.plan.pruner != "none":
             metric = bench.goal.objectives[0].metric
             watched.enter_context(pruning.watching(trial, opened.run_id, metric, bench.settings, stop))
-        _, metrics = training.execute(recipe, bench.ready, opened, bench.settings, bench.runner, log, stop)
+        _, metrics = training.execute(
+            recipe, bench.ready, opened, bench.settings, bench.runner, log, stop, late=bench.late
+        )
     values, violations = bench.goal.measured(metrics)
     for name, violation in violations.items():
         trial.set_constraint(name, violation)

@@ -6,7 +6,8 @@ what is judged here was measured on others. Both what the seed and what the item
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ class Verdict:
 
     Attributes:
         better: `yes` if the whole interval is above 0, `no` if it is below or the two are the same, else
-            `inconclusive`.
+            `inconclusive`, as where the evidence is doubted.
         reason: Why, as a sentence.
         difference: Mean difference over items and seeds; above 0 is an improvement, whatever the direction of the
             metric. None where nothing could be measured.
@@ -80,6 +81,14 @@ def judge(differences: "np.ndarray", metric: str, least_items: int, random: np.r
     better, why = _answer(low, high)
     reason = f"{metric} {why} over {items:,} items that the search did not see, and {seeds} seeds"
     return Verdict(better=better, reason=reason, difference=mean, low=low, high=high)
+
+
+def doubted(found: Verdict, doubts: Sequence[str]) -> Verdict:
+    """Return a verdict that says why its evidence cannot be relied on: it is neither a yes nor a no then."""
+    if not doubts:
+        return found
+    said = f"{found.reason}; but that cannot be relied on: {'; '.join(doubts)}"
+    return replace(found, better="inconclusive", reason=said)
 
 
 def _over_items(
