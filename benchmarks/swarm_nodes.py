@@ -200,7 +200,7 @@ def _engine(home: Path, network: _Network, place: int) -> Iterator[Node]:
         wait_until(lambda: _answers(folder, process), what=f"{name}, see {folder}/log")
         import docker  # type: ignore[import-untyped]
 
-        client = docker.APIClient(base_url=_url(folder), timeout=60)
+        client = docker.APIClient(base_url=_url(folder), timeout=300)
         try:
             address = network.address(place)
             yield Node(name=name, place=place, address=address, folder=folder, process=process, client=client)

@@ -263,7 +263,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(is_true: Callable[[], bool], deadline_s: float = 10.0) -> None:
+def wait_until(is_true: Callable[[], bool], deadline_s: float = 60.0) -> None:
     end = time.monotonic() + deadline_s
     while not is_true():
         assert time.monotonic() < end, f"not within {deadline_s} s"

@@ -16,7 +16,7 @@ from typing import Any
 from taxiway import training, tries
 from taxiway.errors import ComponentFailedError, InvalidSpecError, OutputFaultsError
 from taxiway.packaging.package import FILES, LOCK, MANIFEST, CodePackage, home_of
-from taxiway.registry import models, packages, tracking
+from taxiway.registry import measured, models, packages, tracking
 from taxiway.registry.models import ModelVersion, Recipe
 from taxiway.runners import Runner, on_this_host
 from taxiway.settings import Settings
@@ -289,9 +289,9 @@ def _train(
         bench = training.prepare(recipe, settings, where, lambda _line: None)
         wanted = {"taxiway.key": recipe.key, "taxiway.kind": "bisect"}
         known = tracking.find_runs(bench.experiment_id, wanted, settings)
-        done = next((run for run in known if run.status == "FINISHED" and metric in run.metrics), None)
+        done = next((run for run in known if run.status == "FINISHED" and metric in measured.of(run)), None)
         if done is not None:
-            return done.metrics[metric], done.run_id
+            return measured.of(done)[metric], done.run_id
         run = tries.open_run(
             [run for run in known if run.status != "FINISHED"],
             tags,

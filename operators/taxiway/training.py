@@ -244,7 +244,8 @@ def _train(
     status: tracking.Status = "FAILED"
     try:
         result, _ = execute(recipe, bench, run, settings, runner, log)
-        publish(recipe, run, result.output_dir, settings)
+        with tries.alive(run, settings):
+            publish(recipe, run, result.output_dir, settings)
         remove(result.output_dir)
         for left in (NOTES, FILES):
             (result.output_dir.parent / left).unlink(missing_ok=True)

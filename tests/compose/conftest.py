@@ -111,7 +111,7 @@ def play(
             exit_code=told.returncode,
             output=told.stdout,
             summary=json.loads(summary.read_text()) if summary.exists() else {},
-            logs={path.stem: path.read_text(errors="replace") for path in (home / "logs").iterdir()},
+            logs={path.stem: path.read_text(errors="replace") for path in home.glob("logs/*")},
             secrets=words_of(home / "secrets"),
         )
 

@@ -58,7 +58,7 @@ def gate(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         for process in started:
             process.terminate()
         for process in started:
-            process.wait(10.0)
+            process.wait(60.0)
 
 
 def _free_ports(count: int) -> list[str]:
@@ -92,7 +92,7 @@ def filtered(gate: str) -> Iterator[Any]:
 @pytest.fixture
 def stranger(client: Any, plain_image: Image) -> Iterator[str]:
     """Return a container that was not made through the filter."""
-    made = client.create_container(plain_image.id, ["sleep", "60"])["Id"]
+    made = client.create_container(plain_image.id, ["sleep", "600"])["Id"]
     client.start(made)
     yield made
     client.remove_container(made, force=True, v=True)

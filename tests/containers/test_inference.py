@@ -76,7 +76,7 @@ class Controlled:
         }
         command = [sys.executable, "-m", "taxiway_serving.controller.main"]
         self.process = subprocess.Popen(command, env={**os.environ, **told, "DOCKER_HOST": self.engine.url})
-        wait_until(lambda: answers(f"{self.serving.controller_url}/healthz"), deadline_s=60)
+        wait_until(lambda: answers(f"{self.serving.controller_url}/healthz"), deadline_s=120)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_bento_in_a_container_answers_and_outlives_the_controller(
     deployment.deploy(handle, made.version, settings, ready_deadline_s=60, log=silent)
     assert containers_of(controlled, handle) == {container}
     controlled.client.undeploy(handle, made.version)
-    wait_until(lambda: not containers_of(controlled, handle), deadline_s=60)
+    wait_until(lambda: not containers_of(controlled, handle), deadline_s=120)
 
 
 def test_image_of_a_package_is_the_one_that_the_project_names(

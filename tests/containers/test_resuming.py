@@ -90,7 +90,7 @@ def test_killed_worker_leaves_its_container_to_the_retry(
     assert process.stdout
     begun = next(line for line in process.stdout if line.startswith("begun"))
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     (name,) = containers_of(engine, bare)
     (tmp_path / "data" / "go").touch()
     lines: list[str] = []
@@ -113,7 +113,7 @@ def test_container_that_failed_alone_is_started_anew(
 ) -> None:
     job = make("raise SystemExit(3)")
     container = bare._start(bare._plan(job), job, print)
-    until(lambda: not (engine.find(container) or pytest.fail("gone")).is_running, 20)
+    until(lambda: not (engine.find(container) or pytest.fail("gone")).is_running, 120)
     lines: list[str] = []
     with pytest.raises(Exception, match="ended with 3"):
         bare.run(job, lines.append)
@@ -186,7 +186,7 @@ class OwnEngine:
 
     def stop(self) -> None:
         self.processes[-1].terminate()
-        self.processes[-1].wait(30)
+        self.processes[-1].wait(120)
 
     def clear(self) -> None:
         """Stop it with its containers, and undo the mount that it leaves where containers may outlive it."""
@@ -234,10 +234,10 @@ def test_engine_that_goes_away_finds_its_container_again(
 
     thread = threading.Thread(target=run)
     thread.start()
-    until(lambda: lines and lines[-1].startswith("begun"), 30)
+    until(lambda: lines and lines[-1].startswith("begun"), 120)
     begun = lines[-1]
     own_engine.stop()
-    thread.join(20)
+    thread.join(120)
     assert ends[0].startswith(f"TransportError: the Docker engine at {own_engine.url}")
     own_client.close()
     again = bare_runner(tmp_path, plain_image, own_engine.start(until))

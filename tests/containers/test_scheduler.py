@@ -144,8 +144,8 @@ def test_lost_worker_and_killed_task(
     api.trigger(DAG_ID, "killed", {"c": 0.25})
     until(lambda: len(found()) == 1, 120)
     world.fail_task("killed")
-    until(lambda: not found(), 30)
-    until(lambda: not engine.containers({"taxiway.handle": handle, "taxiway.job": "true"}), 30)
+    until(lambda: not found(), 120)
+    until(lambda: not engine.containers({"taxiway.handle": handle, "taxiway.job": "true"}), 120)
 
 
 def _log(api: AirflowApi, run_id: str, *, attempt: int) -> str:

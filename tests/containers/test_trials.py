@@ -115,7 +115,7 @@ def test_bad_trial_is_ended_early_and_a_lost_worker_leaves_no_container(
     worker = lost_worker(handle, dataset, settings, asked)
     until(lambda: mood.asked > 12, 120)
     worker.send_signal(signal.SIGKILL)
-    worker.wait(20)
+    worker.wait(60)
     left = containers_of(engine, runner)
     assert len(left) == 2
     mood.now = "well"

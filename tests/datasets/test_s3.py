@@ -49,7 +49,7 @@ def endpoint() -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def made_bucket(url: str) -> bool:

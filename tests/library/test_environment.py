@@ -127,6 +127,17 @@ def test_third_generation_takes_the_place_of_both_before(own: Settings) -> None:
     subprocess.run([second, "-c", "import six"], check=True)
 
 
+def test_link_that_a_killed_call_did_not_make_is_made_by_the_next(own: Settings) -> None:
+    locked = environment.lock(["six"], ">=3.11", own)
+    first = environment.ensure(locked, own)
+    spoil(first)
+    second = environment.ensure(locked, own)
+    first.parents[1].rename(first.parents[1].with_name(f"{locked.key}.link"))
+    assert environment.ensure(locked, own) == second
+    assert first.parents[1].resolve() == second.parents[1]
+    assert len(list(first.parents[2].glob(f"{locked.key}*"))) == 3
+
+
 def test_environment_is_kept_while_a_process_runs_in_it(own: Settings) -> None:
     """As a variant's, which is started by the serving plane, by the path alone."""
     locked = environment.lock(["six"], ">=3.11", own)

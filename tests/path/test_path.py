@@ -254,7 +254,7 @@ def test_undo_goes_back_and_loads_nothing(world: World, tuned_run: DagRun) -> No
     image = read_images(world.layout.samples)[0]
     for expected in (endpoint["previous"], endpoint["stable"]):
         undone = world.controller.undo(HANDLE, f"undo-{time.time_ns()}")
-        world.wait_for_rollout(undone["id"], within_s=20)
+        world.wait_for_rollout(undone["id"], within_s=90)
         assert world.post(image).headers["x-taxiway-version"] == str(expected)
     after = {version: each["pid"] for version, each in world.controller.endpoint(HANDLE)["variants"].items()}
     assert after == before
@@ -266,6 +266,14 @@ def test_controller_shows_nothing_without_its_token(world: World, first_run: Dag
         assert httpx.get(url + path, trust_env=False).status_code == 401
 
 
+def content_of(path: Path) -> bytes:
+    """Return what a file holds; one that a live service removed meanwhile holds nothing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def test_token_reaches_no_file_no_lineage_and_no_command_line(world: World, tuned_run: DagRun) -> None:
     token = world.layout.token_file.read_bytes()
     kept = (world.layout.taxiway / "environments", world.layout.token_file)
@@ -273,7 +281,7 @@ def test_token_reaches_no_file_no_lineage_and_no_command_line(world: World, tune
     told = [
         path
         for path in files
-        if not path.is_relative_to(kept[0]) and path != kept[1] and token in path.read_bytes()
+        if not path.is_relative_to(kept[0]) and path != kept[1] and token in content_of(path)
     ]
     assert told == []
     assert token.decode() not in tuned_run.log

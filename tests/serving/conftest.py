@@ -97,14 +97,14 @@ def answers(url: str) -> bool:
 
 
 def slow_call(pool: Executor, state: VariantState) -> Callable[[], int]:
-    """Begin a call to a toy that takes a second, and return a function that waits for its status."""
+    """Begin a call to a toy that takes three seconds, and return a function that waits for its status."""
     url = f"http://{state.host}:{state.port}"
     called = pool.submit(lambda: httpx.post(f"{url}/slow", timeout=30, trust_env=False).status_code)
     wait_until(lambda: httpx.get(f"{url}/busy", timeout=10, trust_env=False).json()["busy"] == 1)
     return called.result
 
 
-def wait_until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, f"still not so after {deadline_s:g} s"
@@ -136,9 +136,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def tamper(url: str, statement: str) -> None:
     """Change a database beside its store."""
     engine = open_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture

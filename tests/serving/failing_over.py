@@ -1,6 +1,7 @@
 """Several real controllers and Envoys over one PostgreSQL: started, killed, watched, and sent requests to by users."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -22,8 +23,8 @@ from taxiway_serving.routing.admin import Admin
 from tests.serving.conftest import answers, free_port, wait_until
 
 HANDLE = "digits"
-LEASE_S = 2.0
-START_S = 90.0
+LEASE_S = 4.0
+START_S = 180.0
 
 
 class Program:
@@ -133,9 +134,16 @@ class Site:
         """Return the number of the controller that says that it leads."""
         for number, program in enumerate(self.controllers):
             with suppress(httpx.HTTPError):
-                if httpx.get(program.ready_url, timeout=1, trust_env=False).json()["role"] == "leader":
+                if httpx.get(program.ready_url, timeout=5, trust_env=False).json()["role"] == "leader":
                     return number
         return None
+
+    def told(self, rollout_id: str) -> str:
+        """Return what a rollout and the logs say, for whoever must find out why it does not go on."""
+        logs = (
+            f"{program._log.name}:\n{program.log()[-4_000:]}" for program in (*self.controllers, *self.envoys)
+        )
+        return "\n\n".join([json.dumps(self.rollout(rollout_id), default=str)[:4_000], *logs])
 
     def weights(self, number: int) -> float | None:
         """Return the share of version 2 that an Envoy has now, from its own dump; None where that says nothing."""

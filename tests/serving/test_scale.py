@@ -56,7 +56,8 @@ def test_look_costs_in_proportion_to_the_rollouts(crowded: Plane) -> None:
     few_s = tick_s(crowded)
     begin_rollouts(crowded, range(FEW, MANY))
     many_s, before = tick_s(crowded), entries(crowded)
-    assert many_s < 2 * MANY / FEW * few_s
+    # What grows with their square would cost 36 times as much; chance may double a few milliseconds.
+    assert many_s < 4 * MANY / FEW * few_s
     crowded.tick(5)
     assert entries(crowded) == before
     crowded.close()

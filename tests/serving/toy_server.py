@@ -3,7 +3,7 @@
 Run as `python toy_server.py PORT`. What it does wrong is told by variables: TOY_FAIL_EVERY=3 answers every third call
 with 500, TOY_DELAY_S=1 takes a second, TOY_NEVER_READY=1 refuses /readyz, TOY_EXIT=3 ends at once with that code,
 TOY_ALONE=1 serves without a worker, TOY_HOST=0.0.0.0 listens everywhere, TOY_CONTRACT=kept says so of each answer. A
-call to /slow takes a second. Asked to end, it answers what is under way first.
+call to /slow takes three seconds. Asked to end, it answers what is under way first.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         UNDER_WAY.add(self)
-        time.sleep(1.0 if self.path == "/slow" else DELAY_S)
+        time.sleep(3.0 if self.path == "/slow" else DELAY_S)
         self._answer(500 if FAIL_EVERY and next(CALLS) % FAIL_EVERY == 0 else 200)
         self.wfile.flush()
         UNDER_WAY.discard(self)

@@ -67,7 +67,12 @@ def _forward(listening: socket.socket, port: int) -> None:
     pumps: list[threading.Thread] = []
     with contextlib.suppress(OSError):
         while True:
-            near, far = listening.accept()[0], socket.create_connection(("127.0.0.1", port))
+            near = listening.accept()[0]
+            try:
+                far = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                near.close()
+                continue
             pairs.append((near, far))
             for ends in ((near, far), (far, near)):
                 pumps.append(threading.Thread(target=_pump, args=ends))

@@ -96,6 +96,7 @@ def test_name_is_one_that_a_service_may_have(job: Job, tmp_path: Path) -> None:
         (JobTask(state="complete", node="n", is_node_gone=True), True, False, "is on n"),
         (JobTask(state="failed", node="n", exit_code=3), True, False, "is on n"),
         (JobTask(state="shutdown", node="n"), True, True, ""),
+        (JobTask(state="shutdown", node="n", exit_code=143), True, True, "is on n"),
         (JobTask(state="rejected", node="n", error="No such image"), True, False, ""),
     ],
     ids=lambda value: value.state if isinstance(value, JobTask) else None,

@@ -82,7 +82,7 @@ def place(tmp_path: Path, engine: SwarmEngine) -> Iterator[Path]:
     yield folder
     for service in engine.services({HOME: home_id(folder)}):
         engine.remove_service(service.id)
-    wait_until(lambda: not engine.tasks({HOME: home_id(folder)}))
+    wait_until(lambda: not engine.tasks({HOME: home_id(folder)}), deadline_s=120.0)
 
 
 @pytest.fixture
@@ -161,6 +161,8 @@ def test_update_that_does_not_start_is_taken_back_and_not_tried_again(
     first = running(FIRST)
     bad = make_spec(1, environment={"TOY_EXIT": "3"})
     until(lambda: ensured(runtime, bad) and "taken back" in runtime.observe()[FIRST].reason)
+    # The Swarm says of itself that it has taken all back a moment after it has.
+    until(lambda: {each.update for each in engine.services({HOME: home_id(place)})} == {"rollback_completed"})
     (service,) = engine.services({HOME: home_id(place), HANDLE: "digits", VERSION: "1"})
     for _ in range(3):
         runtime.ensure(bad)

@@ -11,7 +11,7 @@ from benchmarks.swarm_nodes import Swarm
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_clients_notice_no_update_crash_or_drain_and_little_of_a_lost_node(
     swarm: Swarm, base: str, tmp_path: Path
 ) -> None:

@@ -151,9 +151,9 @@ def _run(subject: Subject, bench: Bench, run: tracking.Run) -> None:
         tracking.log_dataset(run.run_id, training.dataset_input(bench.dataset), "evaluation", settings)
         with tries.alive(run, settings):
             result = _ran(_job(subject, bench, run), bench).settled()
-        result = given.checked(result, settings, dataset=bench.dataset, model=subject.version)
-        metrics = component.read_metrics(result.output_dir)
-        _keep(result.output_dir, metrics, run, settings)
+            result = given.checked(result, settings, dataset=bench.dataset, model=subject.version)
+            metrics = component.read_metrics(result.output_dir)
+            _keep(result.output_dir, metrics, run, settings)
         trace = _doubted(result.trace, subject.doubts())
         tags = measured.tags(metrics) | models.trace_tags(trace)
         tracking.log(run.run_id, settings, metrics=metrics, tags=tags)

@@ -104,7 +104,7 @@ def _line(record: Record) -> str:
 
 
 def _edges(said: Facts) -> Iterator[Edge]:
-    """Yield what a version was made of, the way that was known first over one that was said later."""
+    """Yield what a version was made of, the first way over what was said later, and of that the last."""
     ways: list[tuple[Origin, dict[str, Any]]] = [
         (record.origin, {"said_at": record.at, "by": record.by}) for record in said.records if record.origin
     ]

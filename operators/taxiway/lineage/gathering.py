@@ -28,6 +28,8 @@ from taxiway_serving.client import Controller
 FIRST_PAGE, PAGE = 10, 1000
 # Versions that are made at once may be seen in another order than their times say.
 SLACK_S = 60.0
+CLOCKS_S = 600.0
+"""By how much the clocks of workers may differ: each writes itself when its evaluation ended."""
 MOST_AGAIN = 20
 TIMEOUT_S = 5.0
 AIRFLOW, LIBRARY, LIBRARY_TAG = "taxiway.airflow.", "library", "taxiway.library."
@@ -53,7 +55,7 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
     with ThreadPoolExecutor(4) as pool:
         read = pool.submit(lambda: list(_newer(newest - SLACK_S, settings, is_first=not newest)))
         asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, number, settings)
-        judged = pool.submit(_judged, known, ended - SLACK_S, settings)
+        judged = pool.submit(_judged, known, ended - CLOCKS_S, settings)
         datasets = data.read(index, settings)
         versions, (endpoints, unread) = read.result(), asked.result()
         subjects, measured = again.result(), judged.result()

@@ -84,7 +84,7 @@ def ensure(locked: Lock, settings: Settings) -> Path:
     """
     first = settings.home / "environments" / locked.key
     known = generations.every(first)
-    if len(known) == 1 and _is_whole(known[0]):
+    if generations.is_settled(first) and known and _is_whole(known[0]):
         return _python(known[0])
     with exclusive(first.with_name(f"{first.name}.lock")):
         current = next(reversed(generations.every(first)), first)

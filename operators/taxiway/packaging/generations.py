@@ -7,7 +7,6 @@ them is decided in `environment.py`.
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +22,20 @@ def every(first: Path) -> list[Path]:
     return [path for _, path in sorted(_numbered(first)) if not path.is_symlink()]
 
 
+def is_settled(first: Path) -> bool:
+    """Tell whether nothing is left to sweep: one generation is there, and links are in the place of all before it."""
+    found = dict(_numbered(first))
+    is_whole = found.keys() == set(range(len(found)))
+    return is_whole and sum(not path.is_symlink() for path in found.values()) == 1
+
+
 def following(first: Path) -> Path:
     """Return the path of the next generation."""
     number = max((number for number, _ in _numbered(first)), default=-1) + 1
+    return _nth(first, number)
+
+
+def _nth(first: Path, number: int) -> Path:
     return first.with_name(f"{first.name}.{number}") if number else first
 
 
@@ -38,6 +48,10 @@ def sweep(first: Path, current: Path) -> None:
             with contextlib.suppress(BlockingIOError), claimed(path):
                 if not _is_run(path):
                     _retire(path, current)
+    known = {number for number, _ in _numbered(first)}
+    for number in set(range(max(known, default=0))) - known:
+        # Whoever retired it was killed before the link took its place.
+        _link(_nth(first, number), current)
 
 
 def _numbered(first: Path) -> Iterator[tuple[int, Path]]:
@@ -57,7 +71,9 @@ def _retire(path: Path, current: Path) -> None:
 def _link(path: Path, current: Path) -> None:
     if path.is_symlink() and str(path.readlink()) == current.name:
         return
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    # One name, since the lock of the first is held: a killed call leaves one that the next takes away.
+    draft = path.with_name(f"{path.name}.link")
+    draft.unlink(missing_ok=True)
     draft.symlink_to(current.name)
     os.replace(draft, path)
 

@@ -21,7 +21,9 @@ def tags(metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def of(run: Run) -> dict[str, float]:
-    """Return the numbers of a run that count; none where it does not say which."""
-    parts = [run.tags[f"{NAMES}.{at}"] for at in range(int(run.tags.get(NAMES, 0)))]
+    """Return the numbers of a run that count; all of one that was made before a run said which."""
+    if NAMES not in run.tags:
+        return dict(run.metrics)
+    parts = [run.tags[f"{NAMES}.{at}"] for at in range(int(run.tags[NAMES]))]
     names: list[str] = json.loads("".join(parts)) if parts else []
     return {name: run.metrics[name] for name in names}

@@ -16,7 +16,7 @@ from taxiway import project as projects
 from taxiway.checkout import Checkout
 from taxiway.datasets import facts, get
 from taxiway.datasets.profile import schema_of
-from taxiway.errors import ProjectFaultsError, TaxiwayError, ToolFailedError
+from taxiway.errors import ArtifactChangedError, ProjectFaultsError, TaxiwayError, ToolFailedError
 from taxiway.packaging.package import CodePackage, preview
 from taxiway.project import Project
 from taxiway.registry import libraries, tracking
@@ -126,12 +126,9 @@ def _previews(project: Project | None, settings: Settings) -> tuple[dict[str, Co
     for kind, component in project.components.items():
         try:
             made[kind] = preview(project, component, settings)
-        except ToolFailedError as error:
+        except (ToolFailedError, ArtifactChangedError) as error:
             faults.setdefault(str(error), []).append(kind)
-    return made, [
-        f"{', '.join(kinds)} cannot be packaged, mend the requirements: {why}"
-        for why, kinds in faults.items()
-    ]
+    return made, [f"{', '.join(kinds)} cannot be packaged: {why}" for why, kinds in faults.items()]
 
 
 def _uncommitted(found: Checkout) -> list[str]:

@@ -9,6 +9,7 @@ from taxiway.project.resources import Resources
 from taxiway.runners import delivery
 from taxiway.runners.runner import Inputs, Job
 from taxiway.settings import Containers
+from taxiway.tools import redact
 
 SHARED_MEMORY_BYTES = 2**30
 _LOG = {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "3"}}
@@ -52,7 +53,8 @@ def _variables(job: Job, containers: Containers) -> dict[str, str]:
     seen: Inputs = delivery.seen(job.inputs)
     tracking = job.tracking
     if tracking:
-        uri = containers.tracking_uri or tracking.uri
+        # Whoever may look at a container sees its variables.
+        uri = redact(containers.tracking_uri or tracking.uri)
         tracking = component.Tracking(uri=uri, run_id=tracking.run_id, experiment_id=tracking.experiment_id)
     contract = component.environment(
         job.package.handle,

@@ -5,6 +5,7 @@ The nodes share no disk with this host: what a job reads and leaves travels thro
 """
 
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,7 @@ from taxiway.runners.swarm_service import (
     name_of,
     spec_of,
 )
-from taxiway.runners.swarm_watch import Placed, lines
+from taxiway.runners.swarm_watch import Placed, exit_code_of, lines, others, rejected
 from taxiway.settings import Containers
 from taxiway.tools import remove
 from taxiway.trace import Trace
@@ -236,8 +237,11 @@ class SwarmRunner:
         if found is None:
             return None
         placed, task = Placed.of(found), self._engine.job_task(Placed.of(found).labels)
+        is_same, owner = found.labels.get(SPEC) == plan.spec, found.labels.get(OWNER)
+        if not is_same and not task.is_over and owner != self._attendance.owner():
+            raise TransportError(plan.name, others(task))
         where = f" on {task.node}" if task.node else ""
-        if found.labels.get(SPEC) == plan.spec and _is_useful(task):
+        if is_same and _is_useful(task):
             log(f"job {plan.name} of an earlier try is {task.state}{where}: going on with it")
             return placed
         lost = ", and that node is gone" if task.is_node_gone else ""
@@ -297,13 +301,12 @@ class SwarmRunner:
         except BaseException as error:
             if workplace.is_full(error):
                 raise DiskFullError(job.folder, None, shutil.disk_usage(job.folder).free) from error
-            self._end(placed)
+            self._end_if_able(placed, log)
             if isinstance(error, ToolFailedError) and self._is_ended(asked):
                 raise JobStoppedError(job.name) from error
             raise
         else:
-            if not self._end(placed):
-                log(f"what job {placed.name} left in MLflow's artifacts is still there: they do not answer")
+            self._end_if_able(placed, log)
         finally:
             self._running.pop(placed.attempt, None)
 
@@ -316,6 +319,14 @@ class SwarmRunner:
                 self._engine.remove_service(placed.id)
 
         threading.Thread(target=end, name="end of a job", daemon=True).start()
+
+    def _end_if_able(self, placed: Placed, log: Log) -> None:
+        """Remove a job that is decided: whatever keeps the Swarm or the store from it changes nothing."""
+        try:
+            if not self._end(placed):
+                log(f"what job {placed.name} left in MLflow's artifacts is still there: they do not answer")
+        except TaxiwayError as error:
+            log(f"job {placed.name} could not be removed, which is left to a later one: {error}")
 
     def _end(self, placed: Placed) -> bool:
         """Remove a job with its letter and its results, and return whether nothing of it is left in the store."""
@@ -347,42 +358,32 @@ class SwarmRunner:
                 "docker service inspect", MISSING, f"{placed.name} was removed while it ran"
             )
         if task.state == "rejected":
-            raise ToolFailedError(f"docker service create {placed.name}", 1, _rejected(task, plan.image))
+            raise ToolFailedError(f"docker service create {placed.name}", 1, rejected(task, plan.image))
         receipt = self._post.receipt(placed.folder)
         if receipt is None:
-            raise self._undelivered(job, placed, task, tail)
+            raise self._undelivered(job, plan, placed, task, tail)
         if receipt["out_of_memory"]:
             raise OutOfMemoryError(job.name, job.command, plan.limits.memory_mb, tail)
         if receipt["exit_code"] != 0:
             raise ComponentFailedError(job.name, job.command, receipt["exit_code"], tail)
         return receipt
 
-    def _undelivered(self, job: Job, placed: Placed, task: JobTask, tail: str) -> TaxiwayError:
-        """Return why a job left no receipt; what it was sent is sent anew by the next try, for it may be torn."""
+    def _undelivered(self, job: Job, plan: _Plan, placed: Placed, task: JobTask, tail: str) -> TaxiwayError:
+        """Return why a job left no receipt; an input that was damaged is sent anew by the next try."""
         if task.exit_code == swarm_courier.DISK_FULL:
             return DiskFullError(Path(f"{task.node}:{delivery.ROOT}"), None, 0)
-        if task.exit_code not in {0, swarm_courier.UNDELIVERED, None}:
-            return ComponentFailedError(job.name, job.command, _exit_code(task.exit_code), tail)
-        self._post.doubt(placed.folder, delivery.folders(job.inputs))
+        if task.exit_code == 128 + signal.SIGKILL and plan.limits.memory_mb:
+            # The limit is the courier's, too, and nobody in the container may end it.
+            return OutOfMemoryError(job.name, job.command, plan.limits.memory_mb, tail)
+        if task.exit_code not in {0, swarm_courier.UNDELIVERED, swarm_courier.CHANGED, None}:
+            return ComponentFailedError(job.name, job.command, exit_code_of(task), tail)
+        if task.exit_code == swarm_courier.CHANGED:
+            self._post.doubt(placed.folder, delivery.folders(job.inputs))
         return ToolFailedError(f"the delivery of {job.name} on {task.node}", task.exit_code or 0, tail)
 
 
 def _is_useful(task: JobTask) -> bool:
     return not task.is_over or task.state == "complete"
-
-
-def _rejected(task: JobTask, image: Image) -> str:
-    if "No such image" not in task.error:
-        return f"{task.node} refused it: {task.error}"
-    return (
-        f"{task.node} does not have the image {image.name} ({image.id}): set TAXIWAY_IMAGE_REGISTRY to a registry that "
-        "every node reaches, or bring it there with docker save and docker load"
-    )
-
-
-def _exit_code(code: int | None) -> int:
-    """Return an exit code as processes have it, negative for a signal."""
-    return 0 if code is None else 128 - code if 128 < code <= 128 + 64 else code
 
 
 def _trace(job: Job, plan: _Plan) -> Trace:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import sys
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from types import FrameType
@@ -30,10 +32,11 @@ from typing import Any, BinaryIO
 LETTER = "/run/secrets/taxiway.json"
 OUTPUT, RECEIPT = "output.tar", "receipt.json"
 """What is sent, in this order: a job without a receipt left nothing that counts."""
-NOT_FOUND, DISK_FULL, UNDELIVERED = 127, 74, 75
-"""How it ends, without a receipt for the last two: no room on the node; inputs or results that did not arrive."""
+NOT_FOUND, DISK_FULL, UNDELIVERED, CHANGED = 127, 74, 75, 76
+"""How it ends, without a receipt for the last three: no room on the node; inputs or results that did not arrive; an
+input that is not what was sent."""
 Take = Callable[[BinaryIO], None]
-_PIECE, _TRIES, _TIMEOUT_S = 1 << 20, 6, 60.0
+_PIECE, _TRIES, _TIMEOUT_S, _BYTES_PER_S = 1 << 20, 6, 60.0, 1e6
 _NO_NEW_PRIVILEGES = 38
 _KILLS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 # `socket.timeout` is another class than TimeoutError before Python 3.10.
@@ -42,12 +45,24 @@ _BROKEN = (
     http.client.HTTPException,
     ConnectionError,
     socket.timeout,
-    tarfile.TarError,
 )
 
 
 class ChangedError(Exception):
     """What arrived is not what was sent."""
+
+
+class UnreadableError(Exception):
+    """The component left what it cannot read itself."""
+
+
+# What broke off begins anew: an archive that cannot be read by then is what lies in the store.
+_TORN = (ChangedError, tarfile.TarError)
+
+
+def patience_s(size: int) -> float:
+    """Return how many seconds an answer to so many bytes may take: it comes when the server's store has them all."""
+    return _TIMEOUT_S + size / _BYTES_PER_S
 
 
 def main(words: list[str]) -> int:
@@ -56,9 +71,9 @@ def main(words: list[str]) -> int:
         letter = json.load(file)
     try:
         return deliver_and_run(letter, words)
-    except (*_BROKEN, ChangedError) as error:
+    except (*_BROKEN, *_TORN, UnreadableError) as error:
         _say(f"MLflow's artifacts: {type(error).__name__}: {error}")
-        return UNDELIVERED
+        return CHANGED if isinstance(error, _TORN) else UNDELIVERED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -107,25 +122,39 @@ class Store:
         _patiently(once)
 
     def send(self, path: str, file: str) -> None:
-        """Store a file under a path."""
+        """Store a file under a path that nobody else writes to."""
+        size, tries = os.path.getsize(file), itertools.count()  # noqa: PTH202 - as above
 
         def once() -> None:
+            # The answer to an earlier try may have been all that was lost.
+            if next(tries) and self._has(path, size):
+                return
             with open(file, "rb") as content:  # noqa: PTH123 - as above
-                request = self._request(path, content, os.path.getsize(file))  # noqa: PTH202 - as above
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as configured
+                request = self._request(path, content, size)
+                with urllib.request.urlopen(request, timeout=patience_s(size)) as answer:  # noqa: S310 - as configured
                     answer.read()
 
         _patiently(once)
 
+    def _has(self, path: str, size: int) -> bool:
+        folder, _, name = path.rpartition("/")
+        request = self._request("", query="?" + urllib.parse.urlencode({"path": folder}))
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as configured
+            try:
+                files = json.load(answer).get("files", [])
+            except ValueError:
+                return False
+        return any(each["path"] == name and int(each.get("file_size", 0)) == size for each in files)
+
     def _request(
-        self, path: str, content: BinaryIO | None = None, length: int | None = None
+        self, path: str, content: BinaryIO | None = None, length: int | None = None, query: str = ""
     ) -> urllib.request.Request:
         headers = dict(self._headers)
         if content is not None:
             headers.update({"Content-Length": str(length), "Content-Type": "application/octet-stream"})
         method = "GET" if content is None else "PUT"
         return urllib.request.Request(  # noqa: S310 - the address of MLflow, as it is configured
-            self._url + path, data=content, headers=headers, method=method
+            (self._url + path).rstrip("/") + query, data=content, headers=headers, method=method
         )
 
 
@@ -138,7 +167,7 @@ def _patiently(act: Callable[[], None]) -> None:
             error.close()
             if error.code < 500 or number == _TRIES - 1:
                 raise
-        except _BROKEN:
+        except (*_BROKEN, tarfile.TarError):
             if number == _TRIES - 1:
                 raise
         time.sleep(2.0**number)
@@ -234,7 +263,7 @@ def pack(folder: str, user: int, draft: str) -> tuple[str, int]:
         stream = Hashed(pipe)
         file.writelines(iter(lambda: stream.read(_PIECE), b""))
     if os.waitpid(child, 0)[1] != 0:
-        raise ChangedError("the component left results that it cannot read itself")
+        raise UnreadableError("the component left results that it cannot read itself")
     return stream.sha256.hexdigest(), stream.bytes
 
 

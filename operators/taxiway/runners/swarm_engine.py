@@ -40,8 +40,9 @@ class JobTask:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there may be a log."""
-        return self.state in {"running", "complete", "failed"}
+        """Whether there may be a log: one that was shut down has a container only if it ran."""
+        is_ended_early = self.state == "shutdown" and self.exit_code is not None
+        return self.state in {"running", "complete", "failed"} or is_ended_early
 
     @property
     def is_lost(self) -> bool:

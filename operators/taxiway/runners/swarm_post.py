@@ -16,7 +16,7 @@ from taxiway.runners import swarm_courier
 from taxiway.runners.delivery import Folder
 from taxiway.runners.swarm_service import LETTER_BYTES, Parcel, letter
 from taxiway.runners.swarm_store import PROXY, JobStore
-from taxiway.tools import digest, exclusive, fresh_folder
+from taxiway.tools import digest, exclusive, fresh_folder, redact
 
 KEPT_S = 3 * 86_400.0
 """Seconds that an input stays in the artifact store after its last use from this home."""
@@ -120,7 +120,7 @@ class Post:
         return True
 
     def doubt(self, folder: str, folders: Iterable[Folder]) -> None:
-        """Have inputs sent anew by the next job that reads them: what lies in the store may be torn.
+        """Have inputs sent anew by the next job that reads them: what lies in the store is damaged.
 
         Args:
             folder: Of the job that met them.
@@ -133,12 +133,21 @@ class Post:
                     self._store.delete(f"{_inputs_beside(folder)}/{known[0]}.tar")
 
     def tidy(self) -> None:
-        """Delete the inputs that no job of this home has used for days."""
+        """Delete the inputs that no job of this home has used for days, as far as MLflow lets it."""
         for mark in self._marks.glob("*/*.tar"):
-            if mark.stat().st_mtime < time.time() - KEPT_S:
-                with exclusive(mark.with_suffix(".lock")):
-                    self._store.delete(f"{mark.parent.name}/{FOLDER}/{_INPUTS}/{mark.name}")
-                    mark.unlink(missing_ok=True)
+            if _is_old(mark):
+                # It stands in no job's way: whoever may put and read need not have the right to delete.
+                with (
+                    suppress(BlockingIOError, TransportError),
+                    exclusive(mark.with_suffix(".lock"), waits=False),
+                ):
+                    self._delete_if_old(mark)
+
+    def _delete_if_old(self, mark: Path) -> None:
+        # Before its lock was held, a job may have been promised it.
+        if _is_old(mark):
+            self._store.delete(f"{mark.parent.name}/{FOLDER}/{_INPUTS}/{mark.name}")
+            mark.unlink(missing_ok=True)
 
     def _sent(self, folder: Folder, inputs: str) -> Parcel:
         """Have a folder among the inputs, once for all jobs that read the same."""
@@ -154,16 +163,24 @@ class Post:
         return Parcel(path=f"{inputs}/{mark.name}", sha256=sha256, target=folder.target)
 
 
+def _is_old(mark: Path) -> bool:
+    try:
+        return mark.stat().st_mtime < time.time() - KEPT_S
+    except FileNotFoundError:
+        return False
+
+
 def _inputs_beside(folder: str) -> str:
     return f"{folder.rpartition('/')[0]}/{_INPUTS}"
 
 
 def reachable(address: str) -> str:
-    """Return an address of MLflow that containers are to use.
+    """Return an address of MLflow that containers are to use, without credentials.
 
     Raises:
         InvalidSpecError: If it is loopback, where a container meets nobody but itself.
     """
+    address = redact(address)
     host = urlsplit(address).hostname or ""
     if host == "localhost" or host.startswith("127.") or host == "::1":
         fault = f"{address} is nobody's but this host's; set it to an address that every node of the Swarm reaches"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxiway.errors import ToolFailedError, TransportError
+from taxiway.runners.swarm_courier import patience_s
 from taxiway.tools import redact
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class JobStore:
             "Content-Length": str(length),
             "Content-Type": "application/octet-stream",
         }
+        timeout = httpx.Timeout(TIMEOUT_S, read=patience_s(length))
         with self._asking():
-            self._checked(httpx.put(self._url(path), content=pieces, headers=headers, timeout=TIMEOUT_S))
+            self._checked(httpx.put(self._url(path), content=pieces, headers=headers, timeout=timeout))
 
     def read(self, path: str) -> dict[str, Any] | None:
         """Return a JSON object; None if it is not there, or not whole."""

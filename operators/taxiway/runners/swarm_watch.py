@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from taxiway.errors import TransportError
+from taxiway.packaging.image import Image
 from taxiway.runners.runner import Log
 from taxiway.runners.swarm_engine import JobEngine, JobTask
 from taxiway.runners.swarm_service import ATTEMPT, FOLDER, NAME
@@ -85,6 +86,30 @@ def said_of(task: JobTask) -> str:
     if task.has_begun:
         return f"is on {task.node}"
     return f"waits: {task.error}" if task.state == "pending" and task.error else ""
+
+
+def exit_code_of(task: JobTask) -> int:
+    """Return an exit code as processes have it, negative for a signal."""
+    code = task.exit_code or 0
+    return 128 - code if 128 < code <= 128 + 64 else code
+
+
+def rejected(task: JobTask, image: Image) -> str:
+    """Return why a node did not take a task."""
+    if "No such image" not in task.error:
+        return f"{task.node} refused it: {task.error}"
+    return (
+        f"{task.node} does not have the image {image.name} ({image.id}): set TAXIWAY_IMAGE_REGISTRY to a registry that "
+        "every node reaches, or bring it there with docker save and docker load"
+    )
+
+
+def others(task: JobTask) -> str:
+    """Return why a job under way is left to another host."""
+    return (
+        f"another TAXIWAY_HOME has a job of this name that is {task.state}, and it is not this one; it must end first, "
+        "by itself or by docker service rm"
+    )
 
 
 @dataclass(slots=True)

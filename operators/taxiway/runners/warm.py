@@ -163,6 +163,10 @@ class WarmRunner:
                 # A job may be about to begin there: it is doubted, but need not fail.
                 spoiled = [key for key in self._warm if key[0] == ready.python]
                 self._spoiled += [self._warm.pop(key) for key in spoiled]
+                for old in self._spoiled[:-MOST_WARM]:
+                    if old:
+                        old.close()
+                del self._spoiled[:-MOST_WARM]
         return found
 
     def _interpreter(self, job: Job, ready: Materialised) -> _Warm | None:

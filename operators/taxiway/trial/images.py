@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxiway.tools import digest, program, remove, run, write_atomically
+from taxiway.tools import digest, program, redact, remove, run, write_atomically
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _ENVIRONMENT = "/opt/taxiway"
@@ -21,7 +21,6 @@ _GROUPS = ("transform", "training", "inference")
 _PROJECT = "examples/visual_recognition"
 _OWN = ("taxiway", "taxiway_ui", "taxiway_serving", "airflow_provider_taxiway-*", "taxiway_serving-*")
 _SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*\n")
-_CREDENTIALS = re.compile(r"//[^/@]*@")
 _RECIPE = 1
 
 
@@ -61,7 +60,7 @@ def index_url(environment: Mapping[str, str]) -> str:
     What was fetched here is found in a container by it: uv keeps what it fetched by the address it came from.
     """
     told = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL") or ""
-    return _CREDENTIALS.sub("//", told)
+    return redact(told)
 
 
 class Contexts:

@@ -127,10 +127,11 @@ def _storage(name: str, settings: Settings) -> "Iterator[optuna.storages.BaseSto
 
 @contextlib.contextmanager
 def _database(place: str) -> "Iterator[optuna.storages.RDBStorage]":
-    """Give Optuna's storage in a database; each thread's connection is back in its pool by the end, which is closed."""
+    """Give Optuna's storage in a database; a connection of it is closed with its session, in every thread."""
+    import sqlalchemy as sa
     from optuna.storages import RDBStorage
 
-    storage = RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+    storage = RDBStorage(place, engine_kwargs={"poolclass": sa.NullPool})
     try:
         yield storage
     finally:

@@ -160,7 +160,7 @@ class AdsServer:
         return handler
 
     async def _health(self, _request: bytes, context: Stream) -> bytes:
-        """Say that this process runs: one that is stopped, or cut off, is left for the next."""
+        """Say that this controller leads: one that is stopped, cut off or leads no more is left for the next."""
         await self._check(context)
         return _SERVING
 
