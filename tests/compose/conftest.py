@@ -106,10 +106,11 @@ def play(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        summary = home / "summary.json"
+        summary, failed = home / "summary.json", home / "logs" / "failed-requests.log"
+        first_failed = failed.read_text(errors="replace")[:4_000] if failed.exists() else ""
         return Played(
             exit_code=told.returncode,
-            output=told.stdout,
+            output=told.stdout + first_failed,
             summary=json.loads(summary.read_text()) if summary.exists() else {},
             logs={path.stem: path.read_text(errors="replace") for path in home.glob("logs/*")},
             secrets=words_of(home / "secrets"),

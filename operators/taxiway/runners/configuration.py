@@ -12,6 +12,8 @@ from taxiway.settings import Containers
 from taxiway.tools import redact
 
 SHARED_MEMORY_BYTES = 2**30
+CPU_SHARES = 128
+"""Of the usual 1,024: where processor time is short, what serves has it before what trains."""
 _LOG = {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "3"}}
 
 
@@ -33,6 +35,7 @@ def configuration(job: Job, image: Image, limits: Resources, containers: Contain
         "StopSignal": "SIGTERM",
         "HostConfig": {
             "NanoCpus": round((limits.cpus or 0) * 1e9),
+            "CpuShares": CPU_SHARES,
             "Memory": (limits.memory_mb or 0) * 2**20,
             "MemorySwap": (limits.memory_mb or 0) * 2**20,
             "PidsLimit": limits.pids,
