@@ -64,8 +64,12 @@ class FakeRuntime:
         """Answer from the state; unknown if a test made it unreachable. See `Runtime.ready`."""
         if variant in self.unreachable:
             return Answer.UNKNOWN
+        return Answer.of(self.is_ready(variant))
+
+    def is_ready(self, variant: VariantId) -> bool:
+        """Tell whether a variant's own state is ready, reachable or not."""
         state = self._states.get(variant)
-        return Answer.of(state is not None and state.phase == "ready")
+        return state is not None and state.phase == "ready"
 
     def logs(self, variant: VariantId, *, tail: int) -> str:
         """Return what happened to the variant. See `Runtime.logs`."""

@@ -140,7 +140,8 @@ class Plane:
         raise AssertionError(f"version {version} did not go live: {self.rollout(name).state}")
 
     def is_healthy(self, variant: VariantId) -> bool:
-        return self.phase(variant.version, handle=variant.handle) == "ready"
+        # The gateway asks this of each variant at each look: to read every state each time would cost their square.
+        return self.runtime.is_ready(variant)
 
     def phase(self, version: int, *, handle: str = HANDLE) -> str:
         state = self.runtime.observe().get(VariantId(handle=handle, version=version))
