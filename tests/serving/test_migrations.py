@@ -153,6 +153,19 @@ def test_stores_that_open_at_once_migrate_once(url: str) -> None:
     assert opened == [url] * 4
 
 
+def test_file_that_others_open_too_is_waited_for(tmp_path: Path) -> None:
+    """SQLite gives up at once, whatever its timeout, where two want the log ahead of the same new file."""
+    path = tmp_path / "controller.db"
+    others = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    others.execute("BEGIN IMMEDIATE")
+    ended = threading.Timer(0.3, others.execute, ["ROLLBACK"])
+    ended.start()
+    SqlStore(f"sqlite:///{path}").close()
+    ended.join()
+    assert others.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    others.close()
+
+
 def test_newer_database_is_refused(url: str) -> None:
     Database(url).close()
     tamper(url, "UPDATE alembic_version SET version_num = '0099'")

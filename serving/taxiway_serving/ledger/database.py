@@ -1,6 +1,8 @@
 """A store's database: opened durably, refused in words, written by one leader at a time. No table is known here."""
 
 import math
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,9 @@ from taxiway_serving.ledger.term import Term
 
 DRIVER: Final = "postgresql+psycopg"
 CONNECT_S: Final = 5
+BUSY_S: Final = 20.0
+"""How long one waits for a file that another process has locked."""
+BUSY_PAUSE_S: Final = 0.01
 IDLE_S: Final = 5.0
 """A leader that stops in the middle of a transaction keeps others out; after this PostgreSQL ends that transaction."""
 SILENCE: Final = {
@@ -122,7 +127,7 @@ def open_engine(url: str, *, idle_s: float = IDLE_S) -> Engine:
     backend = parsed.get_backend_name()
     if backend == SQLITE and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, connect_args={"timeout": 20}, hide_parameters=True)
+        engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, hide_parameters=True)
         sa.event.listen(engine, "connect", _make_durable)
         return engine
     if backend == POSTGRESQL:
@@ -174,6 +179,19 @@ def _said(error: SQLAlchemyError) -> str:
     return " ".join(str(told).split())
 
 
-def _make_durable(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+def _make_durable(connection: sqlite3.Connection, _record: Any) -> None:
+    _keep_a_log(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Have changes logged ahead. SQLite waits for others' locks everywhere but here, so the wait is ours."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_PAUSE_S)
