@@ -3,7 +3,6 @@
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
+
+from tests.ports import free_port
 
 PASSWORD = "s3cret-of-the-tests"
 NOBODY = 65534
@@ -36,9 +37,7 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="taxiway-postgres-"))
         self._user = NOBODY if os.geteuid() == 0 else None
         self._programs = self._found() / "pginstall" / "bin"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._names = (f"test_{number}" for number in itertools.count(1))
         (self._folder / "password").write_text(PASSWORD)
         self._run(
@@ -73,7 +72,7 @@ class Postgres:
             command,
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=240,
             cwd="/",
             user=self._user,
             group=self._user,

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from taxiway.datasets import DatasetVersion, snapshot
 from taxiway.settings import Settings
 from taxiway.tools import run
+from tests.ports import free_port
 
 PYPROJECT = """
 [project]
@@ -224,7 +224,7 @@ def mlflow_uri(mlflow_folder: Path) -> Iterator[str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     subprocess.run(
-        [mlflow, "db", "upgrade", store], check=True, capture_output=True, env=environment, timeout=120
+        [mlflow, "db", "upgrade", store], check=True, capture_output=True, env=environment, timeout=600
     )
     port = free_port()
     command = [
@@ -241,29 +241,23 @@ def mlflow_uri(mlflow_folder: Path) -> Iterator[str]:
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_until(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), 120)
+        wait_until(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), 400)
         assert server.poll() is None, (folder / "log.txt").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+        server.wait(120)
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def wait_until(is_true: Callable[[], bool], deadline_s: float = 60.0) -> None:
+def wait_until(is_true: Callable[[], bool], deadline_s: float = 120.0) -> None:
     end = time.monotonic() + deadline_s
     while not is_true():
         assert time.monotonic() < end, f"not within {deadline_s} s"

@@ -66,7 +66,7 @@ def versions(world: World) -> Versions:
     world.deploy(made[0])
     with world.traffic():
         world.roll_out(made[0], "first")
-        world.wait_for_rollout("first", within_s=90)
+        world.wait_for_rollout("first", within_s=300)
     return Versions(world=world, numbers=tuple(made))
 
 
@@ -95,7 +95,7 @@ def team(world: World, telling: Script) -> Iterator[Team]:
 def people(world: World) -> Iterator[People]:
     """People before Airflow's real API server."""
     world.supervisor.start(world._services.airflow_api())
-    world.supervisor.wait_ready(("airflow-api",), deadline_s=120)
+    world.supervisor.wait_ready(("airflow-api",), deadline_s=240)
     made = People(world.addresses.url("airflow"))
     yield made
     made.close()
@@ -110,6 +110,6 @@ def settled(world: World, versions: Versions) -> Iterator[None]:
         world.controller.act(HANDLE, rollout["id"], "abort")
         wait_until(
             lambda: bool(world.controller.rollout(HANDLE, rollout["id"])["status"] == "ended"),
-            within_s=30,
+            within_s=120,
             what=f"the end of {rollout['id']}",
         )

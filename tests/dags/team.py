@@ -13,7 +13,7 @@ import httpx
 from tests.path.world import DagRun, World, wait_until
 
 RUNNER = Path(__file__).with_name("runner.py")
-RUN_S = 240.0
+RUN_S = 400.0
 
 
 class Run:
@@ -28,8 +28,13 @@ class Run:
 
     def wait_for(self, fact: Callable[[], bool], *, what: str, within_s: float = RUN_S) -> None:
         """Wait until something holds; a run that has ended before it does shall say why."""
-        wait_until(lambda: self.has_ended or fact(), within_s=within_s, what=what)
-        assert fact(), f"the run ended before {what}: {self._team.log[-6000:]}"
+
+        def holds() -> bool:
+            has_ended, is_so = self.has_ended, fact()
+            assert is_so or not has_ended, f"the run ended before {what}: {self._team.log[-6000:]}"
+            return is_so
+
+        wait_until(holds, within_s=within_s, what=what)
 
     def result(self, *, within_s: float = RUN_S) -> DagRun:
         """Return what became of it, when it has ended."""
@@ -86,10 +91,10 @@ class Team:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
         self._log.close()
 
 
@@ -97,11 +102,11 @@ class People:
     """Who answers in Airflow's page of required actions, through the API that the page uses."""
 
     def __init__(self, url: str) -> None:
-        token = httpx.get(f"{url}/auth/token", timeout=30, trust_env=False).json()["access_token"]
+        token = httpx.get(f"{url}/auth/token", timeout=60, trust_env=False).json()["access_token"]
         self._http = httpx.Client(
             base_url=f"{url}/api/v2",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
+            timeout=60,
             trust_env=False,
         )
 

@@ -10,7 +10,7 @@ from tests.dags.conftest import Versions
 from tests.dags.team import Team
 from tests.path.world import World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 
 def test_data_are_kept_by_one_dag_and_trained_on_by_another(

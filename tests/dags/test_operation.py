@@ -28,7 +28,7 @@ from tests.library.scripted import Script
 from tests.path.world import World, wait_until
 
 # The first test pays for the world.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("settled")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800), pytest.mark.usefixtures("settled")]
 
 OTHER = "digit_segmentation"
 RATE_RPS = 50.0
@@ -168,13 +168,14 @@ def test_arm_joins_and_leaves_a_bandit_that_runs(
 
     shift(HANDLE, first, world.settings, strategy=BANDIT, rollout_id=name, until="begun")
     with rewarded(world, {stable: 0.3, first: 0.3, second: 0.8}):
-        wait_until(lambda: share(first) > 0, within_s=60, what="the first arm's share")
+        wait_until(lambda: share(first) > 0, within_s=240, what="the first arm's share")
         assert share(second) == 0
         say(name, "add", second)
-        wait_until(lambda: share(second) > 40, within_s=90, what="most of the traffic for the better arm")
+        wait_until(lambda: share(second) > 40, within_s=300, what="most of the traffic for the better arm")
         say(name, "remove", second)
-        wait_until(lambda: share(second) == 0, within_s=30, what="the end of the arm that left")
-        assert share(first) > 0
+        wait_until(
+            lambda: share(first) > 0 == share(second), within_s=240, what="the end of the arm that left alone"
+        )
     seen = world.controller.rollout(HANDLE, name)
     assert seen["status"] != "ended"
     assert "removed by airflow taxiway_bandit.remove" in seen["dropped"][str(second)]

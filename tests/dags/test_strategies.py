@@ -25,7 +25,7 @@ from tests.library.scripted import Script
 from tests.path.world import DagRun, World, wait_until
 
 # The first test pays for the world.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("settled")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800), pytest.mark.usefixtures("settled")]
 
 RATE_RPS = 75.0
 QUICK = {
@@ -163,7 +163,7 @@ def test_rollback_outranks_the_approval(world: World, versions: Versions, team: 
         begun.wait_for(lambda: bool(people.questions("taxiway_approval")), what="the question")
         (question,) = people.questions("taxiway_approval")
         world.kill(world.variant_tree(candidate))
-        wait_until(lambda: running(world)["weight_pct"] == 0, within_s=60, what="the rollback")
+        wait_until(lambda: running(world)["weight_pct"] == 0, within_s=240, what="the rollback")
         people.answer(question, "promote")
         run = begun.result()
     assert run.state == "failed"
@@ -235,9 +235,9 @@ def test_killed_traffic_task_is_followed_again_by_its_retry(world: World, versio
     world.deploy(candidate)
     with world.traffic(rate_rps=RATE_RPS):
         task = world.start(SHIFT.format(handle=HANDLE, version=candidate, strategy=QUICK, name=name))
-        wait_until(lambda: running(world)["id"] == name, within_s=60, what="the rollout")
+        wait_until(lambda: running(world)["id"] == name, within_s=240, what="the rollout")
         task.send_signal(signal.SIGKILL)
-        task.communicate(timeout=20)
+        task.communicate(timeout=120)
         result = shift(HANDLE, candidate, world.settings, strategy=QUICK, rollout_id=name)
     assert (result.rollout_id, result.outcome) == (name, "Promoted")
     begun = [entry for entry in world.controller.ledger(HANDLE, limit=10_000) if entry["kind"] == "rollout"]

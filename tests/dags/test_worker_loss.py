@@ -18,7 +18,7 @@ from tests.dags.team import People
 from tests.path.world import World, wait_until
 
 # The first test pays for the world.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("settled")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800), pytest.mark.usefixtures("settled")]
 
 DAG_ID, TASK = "taxiway_canary", "canary"
 RATE_RPS = 60.0
@@ -44,14 +44,14 @@ def airflow(world: World, people: People) -> Iterator[AirflowApi]:
     started = [start(world, service) for service in services]
     try:
         with AirflowApi(world.addresses.url("airflow")) as made:
-            wait_until(lambda: made.has_dag(DAG_ID), within_s=120, what="reading the DAG")
+            wait_until(lambda: made.has_dag(DAG_ID), within_s=240, what="reading the DAG")
             made.unpause(DAG_ID)
             yield made
         people.pause(DAG_ID)
     finally:
         processes.end_trees([psutil.Process(each.pid) for each in started], grace_s=10)
         for each in started:
-            each.wait(10)
+            each.wait(60)
 
 
 def test_killed_traffic_task_is_brought_back_by_airflow_and_follows_its_rollout(
@@ -67,7 +67,7 @@ def test_killed_traffic_task_is_brought_back_by_airflow_and_follows_its_rollout(
     )
     name = world.controller.endpoint(HANDLE)["rollout"]["id"]
     with world.traffic(rate_rps=RATE_RPS) as load:
-        wait_until(lambda: world.weight_pct(name) >= 5, within_s=60, what="the first step")
+        wait_until(lambda: world.weight_pct(name) >= 5, within_s=240, what="the first step")
         task = people.task(DAG_ID, run_id, TASK)
         assert (task["state"], task["try_number"]) == ("running", 1)
         os.kill(int(task["pid"]), signal.SIGKILL)

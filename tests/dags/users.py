@@ -36,7 +36,7 @@ def _come(world: World, clicks: Mapping[int, float], ended: threading.Event, see
     dice = random.Random(seed)  # noqa: S311 - clicks, not secrets
     images = itertools.cycle(read_images(world.layout.samples))
     clicked: list[dict[str, Any]] = []
-    with httpx.Client(base_url=world.addresses.endpoint, timeout=20, trust_env=False) as http:
+    with httpx.Client(base_url=world.addresses.endpoint, timeout=60, trust_env=False) as http:
         while not ended.wait(0.005):
             named = {"content-type": "image/png", HEADER_USER_ID: f"clicking-{next(USERS)}"}
             headers = http.post("/predict", content=next(images), headers=named).headers

@@ -12,11 +12,13 @@ from benchmarks.crashes import opened
 from benchmarks.plane import Plane, plane
 from benchmarks.replaying import differences
 from benchmarks.variants import plain
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    with plane(plain, home=tmp_path_factory.mktemp("plane")) as made:
+    ports = [free_port() for _ in range(3)]
+    with plane(plain, home=tmp_path_factory.mktemp("plane"), ports=ports) as made:
         opened(made)
         yield made
         made.kill_controller()

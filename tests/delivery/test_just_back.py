@@ -13,7 +13,8 @@ from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.router import Route, Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy, free_port, wait_until
+from tests.ports import free_port
+from tests.serving.conftest import Gateway, Toy, wait_until
 
 pytestmark = pytest.mark.slow
 

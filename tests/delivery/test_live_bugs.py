@@ -15,7 +15,7 @@ from benchmarks.variants import behave
 from taxiway_serving.names import HEADER_USER_ID, HEADER_VERSION
 from taxiway_serving.split import Split
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HALF = {"kind": "canary", "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]}
 RATE_RPS = 200.0
@@ -37,7 +37,7 @@ def versions(live: Plane) -> Iterator[tuple[int, int]]:
     rollout = live.controller.endpoint(HANDLE)["rollout"]
     if rollout["status"] != "ended":
         live.controller.act(HANDLE, rollout["id"], "abort")
-        live.wait_ended(rollout["id"], within_s=30)
+        live.wait_ended(rollout["id"], within_s=120)
     wait_until(lambda: len((live.split() or Split.of(1, {2: 50})).parts) == 1, what="one version alone")
 
 
@@ -48,18 +48,17 @@ def failed(load: Load) -> list[object]:
 def test_candidate_gets_no_request_before_it_is_ready(live: Plane, name: str) -> None:
     """kserve#5983: requests met 503 while the canary's pods were starting."""
     with live.load(RATE_RPS) as load:
-        cursor = live.log_end()
+        cursor, asked_s = live.log_end(), time.time()
         behave(live.model(5), starts_after_s=3)
         live.controller.deploy(HANDLE, 5, live.spec(5))
         live.roll_out(5, name, strategy=HALF)
-        time.sleep(2)
-        early = [each for each in live.attempts(cursor) if each.assigned == 5]
         live.wait_step(name, 1)
         live.controller.act(HANDLE, name, "abort")
-        live.wait_ended(name, within_s=30)
-        attempts = live.attempts(cursor)
-    assert early == []
-    assert {each.answered for each in attempts if each.assigned == 5} == {5}
+        live.wait_ended(name, within_s=120)
+        mine = [each for each in live.attempts(cursor) if each.assigned == 5]
+    # It began after it was asked for, so it was not ready before that, however slow this machine is.
+    assert [each for each in mine if each.at_s < asked_s + 3] == []
+    assert {each.answered for each in mine} == {5}
     assert failed(load) == []
 
 
@@ -78,7 +77,7 @@ def test_candidate_that_was_just_killed_is_not_judged_by_what_the_gateway_still_
             live.wait_step(f"{name}-{number}", 1)
             time.sleep(0.5)
             live.kill_variant(candidate)
-            ended = live.wait_ended(f"{name}-{number}", within_s=30)
+            ended = live.wait_ended(f"{name}-{number}", within_s=120)
             assert ended["outcome"] == "RolledBack"
     assert failed(load) == []
 
@@ -96,13 +95,16 @@ def test_canary_rollback_canary_leaks_nothing(live: Plane, versions: tuple[int, 
     with live.load(RATE_RPS) as load:
         behave(live.model(candidate), error_rate=0.5)
         live.roll_out(candidate, f"{name}-1", strategy=plan, availability=0.9)
-        assert live.wait_ended(f"{name}-1", within_s=60)["outcome"] == "RolledBack"
-        cursor = live.log_end()
-        time.sleep(1)
-        assert [each for each in live.attempts(cursor) if each.assigned == candidate] == []
+        assert live.wait_ended(f"{name}-1", within_s=180)["outcome"] == "RolledBack"
+        # What began before that may be written down later, and each of the gateway's workers learns it by itself.
+        over_s = time.time() + 0.5
+        time.sleep(1.5)
+        late = [each for each in live.attempts() if each.at_s > over_s]
+        assert candidate not in {each.assigned for each in late}
+        assert late
         behave(live.model(candidate))
         live.roll_out(candidate, f"{name}-2", strategy=plan, availability=0.9)
-        second = live.wait_ended(f"{name}-2", within_s=60)
+        second = live.wait_ended(f"{name}-2", within_s=180)
     assert (second["outcome"], second["units"]["bad"]) == ("Promoted", 0)
     assert failed(load) == []
     assert live.controller.endpoint(HANDLE)["stable"] != stable
@@ -126,7 +128,7 @@ def test_users_stay_where_they_are_over_a_restart_of_gateway_and_controller(
 
 
 def versions_of_users(live: Plane) -> dict[int, str]:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         url = f"{live.settings.gateway_url}/{HANDLE}/predict"
         return {
             user: client.post(url, json={"x": 1}, headers={HEADER_USER_ID: f"user-{user}"}).headers.get(

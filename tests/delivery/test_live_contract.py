@@ -13,8 +13,9 @@ import pytest
 from benchmarks.plane import HANDLE, Plane, plane
 from benchmarks.variants import Files
 from taxiway_serving.answers import Answer
+from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STABLE, TELLING, PROVEN = 1, 2, 3
 CONTRACT = {
@@ -48,7 +49,8 @@ def tell(live: Plane, version: int, *, breaks: float = 0.0, tells: bool = True) 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """Version 1 live, its answers as its contract says."""
-    with plane(telling, home=tmp_path_factory.mktemp("plane")) as made:
+    ports = [free_port() for _ in range(3)]
+    with plane(telling, home=tmp_path_factory.mktemp("plane"), ports=ports) as made:
         tell(made, STABLE)
         made.go_live(STABLE)
         yield made
@@ -57,7 +59,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
 def deploy(live: Plane, version: int, **spec: Any) -> None:
     tell(live, version)
     live.controller.deploy(HANDLE, version, {**live.spec(version), **spec})
-    live.controller.wait_ready(HANDLE, version, deadline_s=30)
+    live.controller.wait_ready(HANDLE, version, deadline_s=120)
 
 
 def test_answers_that_say_that_they_break_the_contract_take_the_candidate_back(live: Plane) -> None:
@@ -71,7 +73,7 @@ def test_answers_that_say_that_they_break_the_contract_take_the_candidate_back(l
         time.sleep(2.0)
         assert live.rollout("told")["status"] != "ended"
         tell(live, TELLING, breaks=0.5)
-        ended = live.wait_ended("told", within_s=60)
+        ended = live.wait_ended("told", within_s=180)
     assert ended["outcome"] == "RolledBack"
     assert "answers that break the contract" in ended["reason"]
     seen = {(each.assigned, each.keeps_contract) for each in live.attempts(cursor)}
@@ -91,6 +93,6 @@ def test_contract_that_breaks_at_100_per_cent_takes_the_candidate_back(live: Pla
         time.sleep(2.0)
         assert live.rollout("proven")["weights"] == {str(PROVEN): 100}
         tell(live, PROVEN, breaks=1.0, tells=False)
-        ended = live.wait_ended("proven", within_s=60)
+        ended = live.wait_ended("proven", within_s=180)
     assert (ended["outcome"], live.controller.endpoint(HANDLE)["stable"]) == ("RolledBack", STABLE)
     assert "no longer holds its contract" in ended["reason"]

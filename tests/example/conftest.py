@@ -5,7 +5,6 @@ The environment is thrown away after the run; its packages come from the cache o
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import httpx
 import psutil
 import pytest
 import uv
+
+from tests.ports import free_port
 
 Run = Callable[..., Path]
 TUNED = {"hidden": 128, "learning_rate": 0.005, "epochs": 10}
@@ -45,7 +46,7 @@ def python(root: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) 
         ["venv", "--quiet", "--python", sys.executable, str(folder)],
         ["pip", "install", "--quiet", "--python", str(found), "-c", str(root / "constraints.txt"), *packages],
     ):
-        subprocess.run([tool, *arguments], check=True, timeout=300)
+        subprocess.run([tool, *arguments], check=True, timeout=600)
     return found
 
 
@@ -64,7 +65,7 @@ def run(python: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -
             | told,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         if done.returncode:
@@ -105,8 +106,7 @@ def serve(
 
 @contextmanager
 def _served(folder: Path, python: Path, model: Path, home: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     told = {"TAXIWAY_MODEL_DIR": str(model), "TAXIWAY_MODEL_VERSION": "1", "BENTOML_HOME": str(home)}
     told |= {"PATH": os.defpath, "HOME": str(home), "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "true"}
     command = [str(python), "-m", "bentoml", "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
@@ -126,7 +126,7 @@ def _served(folder: Path, python: Path, model: Path, home: Path) -> Iterator[str
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 240
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             if httpx.get(url + "/readyz", timeout=2).status_code == 200:
@@ -140,6 +140,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End the server and its workers, which have sessions of their own."""
     workers = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    process.wait(30)
+    process.wait(120)
     for worker in psutil.wait_procs(workers, timeout=10)[1]:
         worker.kill()

@@ -46,7 +46,7 @@ def test_session_cookie_is_enough(airflow: Airflow) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_nothing_can_be_changed(airflow: Airflow, method: str) -> None:
     url = f"{airflow.url}/taxiway/api/endpoints/digits"
-    answer = httpx.request(method, url, headers=bearer(airflow, "ann"), trust_env=False, timeout=20)
+    answer = httpx.request(method, url, headers=bearer(airflow, "ann"), trust_env=False, timeout=60)
     assert answer.status_code == 405
 
 
@@ -95,7 +95,7 @@ def test_viewer_connection_is_preferred_and_a_wrong_token_told(airflow: Airflow,
     connection = {"connection_id": "taxiway_viewer", "conn_type": "taxiway", "host": "127.0.0.1"}
     connection |= {"port": served.port, "password": "not-the-token"}  # type: ignore[dict-item]
     connections = f"{airflow.url}/api/v2/connections"
-    with httpx.Client(headers=bearer(airflow, "ann"), trust_env=False, timeout=20) as admin:
+    with httpx.Client(headers=bearer(airflow, "ann"), trust_env=False, timeout=60) as admin:
         admin.post(connections, json=connection).raise_for_status()
         refused = admin.get(f"{airflow.url}/taxiway/api/endpoints")
         admin.delete(f"{connections}/taxiway_viewer").raise_for_status()

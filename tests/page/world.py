@@ -5,7 +5,6 @@ The controller runs over the shipped fakes, with a clock of its own that ends wh
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -23,12 +22,15 @@ from taxiway_serving.controller.sensing import Sensing
 from taxiway_serving.feedback import Event
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.timeline import SqlTimeline
+from tests.ports import free_port
 from tests.serving.plane import Plane
 
 TOKEN = "a-controller-token-that-no-browser-sees"
 NASTY = "<img src=x onerror=window.hurt=1>ann"
 NEWCOMER, SHOP, CLINIC = "newcomer", "shop", "clinic"
 PAST_S = 1_000
+BUCKET_S = 10
+"""Of its metrics: the past begins with one, so that each holds the same requests each time."""
 LAST_ROLLOUT_S = 80
 PASSWORDS = {"ann": "ann-password", "ben": "ben-password"}
 CLICK_EVERY = {1: 20, 2: 10, 3: 5, 4: 6}
@@ -56,9 +58,10 @@ class World:
         self.plane.close()
 
     def play(self) -> None:
-        """Let the past happen, up to now."""
+        """Let the past happen, up to now: by the same steps each time, however long this machine takes for them."""
         plane = self.plane
-        plane.runtime.now_s = time.time() - PAST_S
+        end_s = time.time() // BUCKET_S * BUCKET_S
+        plane.runtime.now_s = end_s - PAST_S
         for version in (1, 2):
             self.roll_out(version)
             self.tick(600, until=lambda: plane.state(f"to-{version}").outcome is not None)  # noqa: B023
@@ -66,12 +69,12 @@ class World:
         plane.fails = lambda version, number: version == 3 and plane.live(SHOP) is None and number % 3 == 0
         self.roll_out(3)
         self.tick(600, until=lambda: plane.state("to-3").ended_at_s is not None)
-        self.rest(time.time() - LAST_ROLLOUT_S - plane.now_s)
+        self.rest(end_s - LAST_ROLLOUT_S - plane.now_s)
         plane.commands.deploy(plane.spec(1, handle=NEWCOMER), actor=NASTY)
         self.open_clinic()
         self.open_shop()
         self.roll_out(4)
-        self.tick(LAST_ROLLOUT_S, until=lambda: plane.now_s > time.time() - 5)
+        self.tick(LAST_ROLLOUT_S, until=lambda: plane.now_s > end_s - 5)
 
     def roll_out(self, version: int) -> None:
         self.plane.deploy(version)
@@ -221,30 +224,23 @@ class Airflow:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(120)
 
     def token(self, user: str) -> str:
         """Log in as a program does."""
-        answer = httpx.post(
-            f"{self.url}/auth/token", json={"username": user, "password": PASSWORDS[user]}, trust_env=False
-        )
+        asked = {"username": user, "password": PASSWORDS[user]}
+        answer = httpx.post(f"{self.url}/auth/token", json=asked, trust_env=False, timeout=60)
         return str(answer.raise_for_status().json()["access_token"])
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}/taxiway{path}", trust_env=False, timeout=20, **options)
+        return httpx.get(f"{self.url}/taxiway{path}", trust_env=False, timeout=60, **options)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()
         try:
-            return httpx.get(f"{self.url}/api/v2/version", trust_env=False, timeout=2).is_success
+            return httpx.get(f"{self.url}/api/v2/version", trust_env=False, timeout=10).is_success
         except httpx.TransportError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def wait_until(is_so: Callable[[], bool], *, deadline_s: float = 240.0) -> None:

@@ -57,11 +57,11 @@ def settled(world: World, tuned_run: DagRun) -> Iterator[None]:
     rollout = world.controller.endpoint(HANDLE)["rollout"]
     if rollout["status"] != "ended":
         world.controller.act(HANDLE, rollout["id"], "abort")
-        world.wait_for_rollout(rollout["id"], within_s=30)
+        world.wait_for_rollout(rollout["id"], within_s=120)
     if world.controller.endpoint(HANDLE)["stable"] != stable:
         world.controller.undo(HANDLE, f"undo-{rollout['id']}")
         wait_until(
-            lambda: world.controller.endpoint(HANDLE)["stable"] == stable, within_s=20, what="the undo"
+            lambda: world.controller.endpoint(HANDLE)["stable"] == stable, within_s=120, what="the undo"
         )
 
 
@@ -76,10 +76,10 @@ def test_killed_training_dies_with_its_task_and_starts_clean_in_the_retry(
 ) -> None:
     code = TRAIN.format(handle=HANDLE, dataset=dataset.to_json(), params=SLOW_PARAMS)
     task = world.start(code)
-    wait_until(lambda: bool(_training_processes(world)), within_s=60, what="training")
+    wait_until(lambda: bool(_training_processes(world)), within_s=240, what="training")
     task.send_signal(signal.SIGKILL)
-    task.communicate(timeout=20)
-    wait_until(lambda: not _training_processes(world), within_s=10, what="the end of the training process")
+    task.communicate(timeout=120)
+    wait_until(lambda: not _training_processes(world), within_s=120, what="the end of the training process")
     retry = train(HANDLE, dataset, world.settings, params=SLOW_PARAMS)
     again = train(HANDLE, dataset, world.settings, params=SLOW_PARAMS)
     assert retry == again
@@ -90,14 +90,19 @@ def test_killed_deploy_is_found_again_by_the_retry(world: World, dataset: Datase
     made = train(HANDLE, dataset, world.settings, params={"hidden": 72, "learning_rate": 0.004, "epochs": 8})
     code, name = DEPLOY.format(handle=HANDLE, version=made.version), str(made.version)
     task = world.start(code)
-    wait_until(lambda: name in world.controller.endpoint(HANDLE)["variants"], within_s=60, what="deploying")
+    wait_until(lambda: name in world.controller.endpoint(HANDLE)["variants"], within_s=240, what="deploying")
     task.send_signal(signal.SIGKILL)
-    task.communicate(timeout=20)
-    output, _ = world.start(code).communicate(timeout=90)
+    task.communicate(timeout=120)
+    output, _ = world.start(code).communicate(timeout=300)
     assert "deployed" in output, output
     assert world.controller.endpoint(HANDLE)["variants"][name]["restarts"] == 0
-    serving = [process for process in psutil.process_iter() if _serves(process, world, made.version)]
-    assert len(serving) == len(world.variant_tree(made.version))
+
+    def is_there_once() -> bool:
+        serving = [process for process in psutil.process_iter() if _serves(process, world, made.version)]
+        return len(serving) == len(world.variant_tree(made.version))
+
+    # A worker may come or go between two looks; another tree of it would stay.
+    wait_until(is_there_once, within_s=60, what="one tree of processes")
 
 
 def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
@@ -107,9 +112,9 @@ def test_killed_controller_stops_no_traffic_and_finishes_the_rollout(
     before = world.pids(spare.version, world.controller.endpoint(HANDLE)["stable"])
     with world.traffic() as load:
         world.roll_out(spare.version, rollout_id)
-        wait_until(lambda: world.weight_pct(rollout_id) == 5, within_s=30, what="the first step")
+        wait_until(lambda: world.weight_pct(rollout_id) >= 5, within_s=120, what="the first step")
         os.kill(world.supervisor.pid("controller"), signal.SIGKILL)
-        world.wait_for_rollout(rollout_id, within_s=150)
+        world.wait_for_rollout(rollout_id, within_s=300)
     assert world.controller.rollout(HANDLE, rollout_id)["outcome"] == "Promoted"
     assert None not in before.values()
     assert world.pids(*before) == before
@@ -123,9 +128,9 @@ def test_killed_canary_is_noticed_by_no_client_and_rolled_back(
     stable = world.controller.endpoint(HANDLE)["stable"]
     with world.traffic() as load:
         world.roll_out(spare.version, rollout_id)
-        wait_until(lambda: world.weight_pct(rollout_id) == 25, within_s=90, what="the second step")
+        wait_until(lambda: world.weight_pct(rollout_id) == 25, within_s=300, what="the second step")
         world.kill(world.variant_tree(spare.version))
-        world.wait_for_rollout(rollout_id, within_s=60)
+        world.wait_for_rollout(rollout_id, within_s=180)
         time.sleep(2)
     rollout = world.controller.rollout(HANDLE, rollout_id)
     assert rollout["outcome"] == "RolledBack"
@@ -137,7 +142,7 @@ def test_killed_stable_is_started_again(world: World, tuned_run: DagRun) -> None
     stable = world.controller.endpoint(HANDLE)["stable"]
     world.kill(world.variant_tree(stable))
     image = (world.layout.checkout / "examples/visual_recognition/samples/seven.png").read_bytes()
-    wait_until(lambda: world.post(image).status_code == 200, within_s=40, what="an answer")
+    wait_until(lambda: world.post(image).status_code == 200, within_s=180, what="an answer")
     assert world.post(image).headers["x-taxiway-version"] == str(stable)
 
 

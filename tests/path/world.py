@@ -27,9 +27,10 @@ from taxiway_serving.client import Controller
 from taxiway_serving.errors import TransportError
 from taxiway_serving.runtimes.process import ProcessRuntime
 from taxiway_serving.tokens import ensure_token
+from tests.ports import keep_ports
 
 RUN_DAG = Path(__file__).with_name("run_dag.py")
-START_S = 120.0
+START_S = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class World:
     def __init__(self, checkout: Path, home: Path) -> None:
         self.layout = Layout(checkout=checkout, home=home)
         self.layout.make()
+        keep_ports(self.layout)
         self.addresses = Addresses(ports=choose_ports(self.layout.ports_file))
         token = ensure_token(self.layout.token_file)
         self._services = Services(self.layout, self.addresses, token, os.environ)
@@ -114,7 +116,7 @@ class World:
             cwd=airflow.cwd,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=900,
             check=False,
         )
         if not answer.exists():
@@ -136,7 +138,7 @@ class World:
         """Send a request to the endpoint through Envoy."""
         named = {"content-type": kind, **{name.replace("_", "-"): text for name, text in headers.items()}}
         url = f"{self.addresses.endpoint}/predict"
-        return httpx.post(url, content=body, headers=named, timeout=20, trust_env=False)
+        return httpx.post(url, content=body, headers=named, timeout=60, trust_env=False)
 
     def change_project(self, name: str, change: Callable[[str], str]) -> None:
         """Commit a change of the example, as a team would."""

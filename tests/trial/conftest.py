@@ -18,6 +18,9 @@ import httpx
 import psutil
 import pytest
 
+from taxiway.trial.layout import Layout
+from tests.ports import keep_ports
+
 ROOT = Path(__file__).parents[2]
 STORY_DEADLINE_S = 1_500.0
 
@@ -49,15 +52,16 @@ class Played:
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """Play a trial from nothing, ask it while it serves, and end it with Ctrl-C."""
     home = tmp_path_factory.mktemp("trial") / ".trial"
+    keep_ports(Layout(checkout=ROOT, home=home))
     process = start(home)
     try:
         wait_for_the_closing_screen(process, home)
         answers, curl = ask(home), run_curl(read_output(home))
         process.send_signal(signal.SIGINT)
-        process.wait(90.0)
+        process.wait(300.0)
     finally:
         process.terminate()
-        process.wait(90.0)
+        process.wait(300.0)
     return seen(home, process, answers, curl)
 
 
@@ -96,7 +100,7 @@ def ask(home: Path) -> dict[str, httpx.Response]:
     samples = ROOT / "examples" / "visual_recognition" / "samples"
     predict = f"http://127.0.0.1:{ports['gateway']}/visual_recognition/predict"
     tensor = {"content": (samples / "six.json").read_bytes(), "headers": {"content-type": "application/json"}}
-    with httpx.Client(trust_env=False, timeout=20.0) as client:
+    with httpx.Client(trust_env=False, timeout=60.0) as client:
         return {
             "image": client.post(predict, files={"image": (samples / "seven.png").read_bytes()}),
             "tensor": client.post(predict, **tensor),  # type: ignore[arg-type]
@@ -134,9 +138,9 @@ def left_running(home: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            told = " ".join([*process.cmdline(), *process.environ().values()])
+            command, variables = process.cmdline(), process.environ().values()
         except psutil.Error:
             continue
-        if str(home) in told and process.pid != os.getpid():
-            found.append(" ".join(process.cmdline()))
+        if str(home) in " ".join([*command, *variables]) and process.pid != os.getpid():
+            found.append(" ".join(command))
     return found

@@ -50,7 +50,7 @@ def service(tmp_path: Path, code: str, *, name: str = "one", health_url: str | N
     )
 
 
-def until(is_true: Callable[[], object], *, deadline_s: float = 20.0) -> None:
+def until(is_true: Callable[[], object], *, deadline_s: float = 120.0) -> None:
     deadline = time.monotonic() + deadline_s
     while not is_true():
         assert time.monotonic() < deadline, "it did not come about in time"
@@ -94,7 +94,7 @@ def test_supervisor_ends_the_orphan_of_a_killed_service(supervisor: Supervisor, 
 
 def test_supervisor_starts_a_ready_service_again(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.start(service(tmp_path, SLEEP))
-    supervisor.wait_ready(["one"], deadline_s=10.0)
+    supervisor.wait_ready(["one"], deadline_s=120.0)
     first = supervisor.pid("one")
 
     os.kill(first, signal.SIGKILL)
@@ -109,7 +109,7 @@ def test_supervisor_reports_a_service_that_ends_before_it_is_ready(
     supervisor.start(service(tmp_path, "raise SystemExit(3)", health_url="http://127.0.0.1:9/"))
 
     with pytest.raises(ServiceFailedError, match="one ended with code 3") as failure:
-        supervisor.wait_ready(["one"], deadline_s=20.0)
+        supervisor.wait_ready(["one"], deadline_s=120.0)
 
     assert failure.value.log == tmp_path / "one.log"
 
@@ -120,9 +120,10 @@ def test_supervisor_gives_up_on_a_service_that_ends_again_and_again(
     code = (
         "import pathlib; p = pathlib.Path('count'); p.write_text(p.read_text() + 'x' if p.exists() else 'x')"
     )
-    slow_first = f"{code}\nimport time\nif len(p.read_text()) == 1: time.sleep(2)"
-    supervisor.start(service(tmp_path, slow_first))
-    supervisor.wait_ready(["one"], deadline_s=10.0)
+    waiting_first = f"{code}\nimport time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
+    supervisor.start(service(tmp_path, waiting_first))
+    supervisor.wait_ready(["one"], deadline_s=120.0)
+    (tmp_path / "go").touch()
 
     def has_given_up() -> bool:
         with contextlib.suppress(ServiceFailedError):
@@ -154,7 +155,7 @@ def test_supervisor_runs_a_job_to_its_end(
     expectation = pytest.raises(ServiceFailedError, match=what) if what else contextlib.nullcontext()
 
     with expectation:
-        supervisor.run(service(tmp_path, code), deadline_s=20.0)
+        supervisor.run(service(tmp_path, code), deadline_s=120.0)
 
 
 def test_supervisor_stops_twice_and_leaves_no_record(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -191,6 +192,15 @@ def test_leftovers_spare_another_process_with_a_used_pid(tmp_path: Path) -> None
 
         assert bystander.poll() is None
         bystander.kill()
+
+
+def test_reaper_of_a_process_that_adopts_nobody_leaves_each_child_to_who_waits_for_it() -> None:
+    reaper = processes.OrphanReaper()
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as child:
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        for _ in range(3):
+            reaper.look([])
+        assert child.wait() == 3
 
 
 def _trial_code(folder: Path) -> str:

@@ -32,7 +32,7 @@ class _Server:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(120)
         self._socket.close()
 
 

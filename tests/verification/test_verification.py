@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from taxiway_serving.answers import Answer
+from taxiway_serving.evidence import verification
 from taxiway_serving.evidence.verification import Check, Contract, Report, read_contract, verify
 
 pytestmark = pytest.mark.slow
@@ -26,9 +27,13 @@ GATEWAY = {
 }
 
 
+SLOW_MS = 3_000.0
+"""Slower than any answer here is by itself, on whatever machine."""
+
+
 @dataclass(frozen=True)
 class Sla:
-    p99_ms: float = 400
+    p99_ms: float = 60_000
     rate_rps: float = 50
 
 
@@ -57,6 +62,13 @@ class Sums:
         if status != 200:
             return JSONResponse({"error": "no"}, status, headers)
         return JSONResponse(self.answer(total), headers=headers)
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what left late on a busy machine count as offered, but where that is what is tested."""
+    if "could_not_offer" not in request.node.name:
+        monkeypatch.setattr(verification, "_GRACE_S", 60.0)
 
 
 @pytest.fixture
@@ -169,14 +181,31 @@ def test_verification_finds_a_p99_over_its_limit(serve_app: Serve, contract: Con
     assert failed(report) == {"rate", "overload"}
     assert "> limit 20 ms at 50 requests/s" in check(report, "rate").reason
     assert "not back within its SLA" in check(report, "overload").reason
-    assert check(report, "rate").figures["first"]["p99_ms"] > 20
+    earlier = check(report, "rate").figures["earlier"]
+    assert [each["requests"] for each in earlier] == [15, 30]
+    assert min(each["p99_ms"] for each in earlier) > 20
 
 
-def test_verification_measures_a_slow_moment_once_more(serve_app: Serve, contract: Contract) -> None:
-    report = examine(serve_app(Sums(delay_s=lambda number: 0.7 if number == 9 else 0.0)), contract)
+def test_verification_measures_a_slow_moment_again(serve_app: Serve, contract: Contract) -> None:
+    slow = Sums(delay_s=lambda number: 1.1 * SLOW_MS / 1e3 if number == 9 else 0.0)
+    report = examine(serve_app(slow), contract, Sla(p99_ms=SLOW_MS))
     assert report.passed, report.failures
-    assert "at the second try" in check(report, "rate").reason
-    assert check(report, "rate").figures["first"]["p99_ms"] > 400
+    assert "at try 2" in check(report, "rate").reason
+    assert [each["p99_ms"] > SLOW_MS for each in check(report, "rate").figures["earlier"]] == [True]
+
+
+def test_verification_is_not_kept_by_several_slow_moments(serve_app: Serve, contract: Contract) -> None:
+    slow = Sums(delay_s=lambda number: 1.1 * SLOW_MS / 1e3 if number in {9, 24} else 0.0)
+    report = examine(serve_app(slow), contract, Sla(p99_ms=SLOW_MS))
+    assert report.passed, report.failures
+    assert "at try 3" in check(report, "rate").reason
+
+
+def test_verification_does_not_measure_an_error_again(serve_app: Serve, contract: Contract) -> None:
+    broken = Sums(status=lambda number: 500 if number == 9 else 200)
+    rate = check(examine(serve_app(broken), contract), "rate")
+    assert rate.answer is Answer.NO
+    assert rate.figures["earlier"] == []
 
 
 def test_verification_does_not_know_what_it_could_not_offer(serve_app: Serve, contract: Contract) -> None:
@@ -213,7 +242,7 @@ def test_verification_passes_an_overload_that_is_refused_fast(
     ("bad", "reason"),
     [
         (overloaded(500), "45 of 45 requests failed: status 500"),
-        (overloaded(429, delay_s=1.1), "refusals were slow: p99 1"),
+        (overloaded(429, delay_s=1.1 * SLOW_MS / 1e3), "refusals were slow: p99 "),
         (overloaded(429, burst=range(20, 1_000_000)), "not back within its SLA 0.5 s after the overload"),
     ],
     ids=["errors", "slow refusals", "no recovery"],
@@ -221,6 +250,6 @@ def test_verification_passes_an_overload_that_is_refused_fast(
 def test_verification_finds_an_overload_taken_badly(
     serve_app: Serve, contract: Contract, bad: Sums, reason: str
 ) -> None:
-    report = examine(serve_app(bad), contract)
+    report = examine(serve_app(bad), contract, Sla(p99_ms=SLOW_MS))
     assert failed(report) == {"overload"}
     assert reason in check(report, "overload").reason
