@@ -2,7 +2,8 @@
 
 A real MLflow server on SQLite; its rows are copies of one version and one evaluation that came in by REST, since 10,000
 calls would take minutes, and so are the tags of their stages in the data repository. The index is made by its own
-rebuild over REST, and every `explain` looks for news first, as it always does.
+rebuild over REST, and every `explain` looks for news first, as it always does: at MLflow, at a controller that serves
+the newest version, and in the data repository; with an origin of that, on the same disk, it is measured once more.
 """
 
 import json
@@ -19,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ START_S = 120.0
 
 def main() -> int:
     """Measure, and return 1 where the median is over the bar."""
-    with tempfile.TemporaryDirectory() as folder, _mlflow(Path(folder)) as uri:
+    with tempfile.TemporaryDirectory() as folder, _mlflow(Path(folder)) as uri, _controller() as controller:
         home = Path(folder) / "home"
         home.mkdir()
         settings = Settings(
@@ -47,7 +50,7 @@ def main() -> int:
             tracking_uri=uri,
             data_repository=home / "datasets",
             data_remote=None,
-            controller_url="http://127.0.0.1:9",
+            controller_url=controller,
         )
         _fill(Path(folder), settings)
         return report("lineage", list(told(_figures(settings))))
@@ -66,6 +69,9 @@ def _figures(settings: Settings) -> Iterator[Figure]:
     yield Figure(name="explain of one version, slowest ms", value=max(versions))
     data = [_ms(lambda: lineage.explain("numbers@v1", settings)) for _ in range(ROUNDS // 6)]
     yield Figure(name="explain of the data of all, median ms", value=statistics.median(data))
+    _give_origin(settings.data_repository)
+    asked = [_ms(partial(lineage.explain, f"{HANDLE}/{pick}", settings)) for pick in picks[: ROUNDS // 6]]
+    yield Figure(name="of one version, data with an origin, median ms", value=statistics.median(asked))
 
 
 def _ms(call: Callable[[], Any]) -> float:
@@ -97,6 +103,12 @@ def _tag(root: Path, dataset: DatasetVersion) -> None:
         f"create refs/tags/models/{HANDLE}@v{number} {dataset.commit}\n" for number in range(1, VERSIONS + 1)
     )
     subprocess.run(["git", "update-ref", "--stdin"], cwd=root, input="".join(tags), text=True, check=True)
+
+
+def _give_origin(root: Path) -> None:
+    origin = root.with_name("origin.git")
+    subprocess.run(["git", "clone", "--quiet", "--bare", root, origin], check=True)
+    subprocess.run(["git", "remote", "add", "origin", origin], cwd=root, check=True)
 
 
 def _copy(store: sqlite3.Connection, dataset: DatasetVersion) -> None:
@@ -190,6 +202,38 @@ def _tags(number: int, dataset: DatasetVersion) -> dict[str, str]:
         "taxiway.airflow.dag_id": "visual_recognition",
         "taxiway.airflow.task_id": "train",
     }
+
+
+class _Endpoints(BaseHTTPRequestHandler):
+    """Answers as a controller does that serves the newest version."""
+
+    def do_GET(self) -> None:
+        """Answer what endpoints there are, whatever is asked."""
+        newest = str(VERSIONS)
+        endpoint = {"handle": HANDLE, "url": "", "stable": VERSIONS, "previous": None, "phase": "ready"}
+        endpoint |= {"split": {"observed": {newest: 100.0}, "desired": {newest: 100.0}}}
+        endpoint |= {"variants": {newest: {"wish": "live", "phase": "ready"}}}
+        body = json.dumps({"endpoints": [endpoint]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _controller() -> Iterator[str]:
+    """Run what answers in a controller's place, in a process of its own as that is."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Endpoints) as server:
+        process = get_context("fork").Process(target=server.serve_forever, daemon=True)
+        process.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            process.terminate()
+            process.join()
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Load:
         """Send no more, and wait for the answers that are on their way. May be called again."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(TIMEOUT_S + 5.0)
+            self._process.wait(TIMEOUT_S + 50.0)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from taxiway_serving.split import Split
 from taxiway_serving.tokens import ensure_token
 
 HANDLE = "digits"
-START_S = 60.0
+START_S = 120.0
 _POLL_S = 0.02
 # A caller's own Taxiway must not reach in; without bytecode every start of the controller compiles it anew.
 _DROPPED = ("TAXIWAY_", "PYTHONDONTWRITEBYTECODE", "BENTOML_")
@@ -59,8 +59,7 @@ class Plane:
         controller: A client of its controller.
     """
 
-    def __init__(self, home: Path, kind: Kind) -> None:
-        ports = free_ports(3)
+    def __init__(self, home: Path, kind: Kind, ports: Sequence[int]) -> None:
         self.settings = ServingSettings.under(
             home, port=ports[0], envoy_port=ports[1], envoy_admin_port=ports[2]
         )
@@ -259,15 +258,16 @@ class Plane:
 
 
 @contextmanager
-def plane(kind: Kind, *, home: Path | None = None) -> Iterator[Plane]:
+def plane(kind: Kind, *, home: Path | None = None, ports: Sequence[int] = ()) -> Iterator[Plane]:
     """Yield an open plane, and leave nothing of it behind.
 
     Args:
         kind: What its variants are: `variants.plain` or `variants.bento`.
         home: Folder for everything; None makes one and removes it.
+        ports: Of the controller, of Envoy and of its administration; none takes free ones.
     """
     folder = home or Path(tempfile.mkdtemp(prefix="taxiway-bench-"))
-    made = Plane(folder.resolve(), kind)
+    made = Plane(folder.resolve(), kind, ports or free_ports(3))
     try:
         made.open()
         yield made

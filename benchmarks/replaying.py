@@ -8,9 +8,10 @@ from taxiway_serving.ledger.chain import Entry
 from taxiway_serving.ledger.sql import SqlStore
 from taxiway_serving.rollout.machine import advance
 from taxiway_serving.rollout.observation import observation_from_json
+from taxiway_serving.rollout.plans import plan_from_json
 from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
 from taxiway_serving.rollout.state import RolloutState, state_from_json
-from taxiway_serving.rollout.steps import Step, plan_from_json
+from taxiway_serving.rollout.steps import Step
 
 _PAGE = 1000
 

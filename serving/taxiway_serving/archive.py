@@ -57,6 +57,7 @@ def stream(entries: Iterable[Entry]) -> Iterator[Iterator[bytes]]:
                 for entry in entries:
                     _add(tar, entry)
         except BrokenPipeError:
+            # The reader has all that it wants, or has failed, which it says itself.
             return
         except OSError as error:
             failures.append(error)

@@ -303,6 +303,7 @@ def _number(value: object, name: str, faults: list[str]) -> float:
         if isinstance(value, int | float):
             return float(value)
     except OverflowError:
+        # A whole number beyond what a float holds: refused as what is no number.
         pass
     faults.append(f"{name}: must be a number, got {value!r:.100}")
     return 0.0

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 from taxiway_serving import names
@@ -27,6 +27,7 @@ _INHERITED: Final = frozenset((*_SYSTEM, *_CERTIFICATES))
 RUNTIMES: Final = ("process", "docker", "swarm")
 DOCKER_SOCKET: Final = "unix:///var/run/docker.sock"
 ROUTERS: Final = ("files", "ads")
+LOOPBACK: Final = "127.0.0.1"
 LEASE_S: Final = 5.0
 MOST_ROLLOUTS: Final = 1000
 ROLLBACK_WINDOW: Final = 3
@@ -69,6 +70,10 @@ class ServingSettings:
             this one is replaced has the port behind it.
         envoy_admin_urls: Where the controller reads from each Envoy of a fleet: its admin interface, or such a port
             (TAXIWAY_ENVOY_ADMIN_URLS, separated by commas; default: the admin interfaces of this host).
+        fleet_url: Where clients, and the controller's own proofs, reach the gateway (TAXIWAY_GATEWAY_URL); "" is the
+            Envoy of this host.
+        shadow_host: Address that mirrored requests are taken on, and that every Envoy sends them to
+            (TAXIWAY_SHADOW_HOST). Loopback unless one says otherwise: then only an Envoy of this host can mirror.
         ads_host: Address that the leading controller listens on for Envoys (TAXIWAY_ADS_HOST). Loopback unless one
             says otherwise.
         ads_port: Its port (TAXIWAY_ADS_PORT, default 8571).
@@ -110,6 +115,8 @@ class ServingSettings:
     envoy_spare_admin_port: int = 0
     envoy_read_port: int = 0
     envoy_admin_urls: tuple[str, ...] = ()
+    fleet_url: str = ""
+    shadow_host: str = LOOPBACK
     ads_host: str = "127.0.0.1"
     ads_port: int = 8571
     ads_addresses: tuple[tuple[str, int], ...] = ()
@@ -161,8 +168,9 @@ class ServingSettings:
         """
         env = os.environ if environ is None else environ
         faults: list[str] = []
-        home = Path(env.get(names.ENV_HOME) or Path.home() / ".taxiway").expanduser().absolute()
-        token_file = Path(env.get(names.ENV_TOKEN_FILE) or home / "token").expanduser().absolute()
+        home = _path(env, names.ENV_HOME, Path.home() / ".taxiway")
+        token_file = _path(env, names.ENV_TOKEN_FILE, home / "token")
+        gateway_token = token_file.with_name(f"{token_file.name}.gateway")
         settings = cls(
             home=home,
             runtime=_choice(env, names.ENV_RUNTIME, RUNTIMES, faults),
@@ -176,28 +184,14 @@ class ServingSettings:
             token_file=token_file,
             host=env.get(names.ENV_CONTROLLER_HOST) or "127.0.0.1",
             port=_port(env, names.ENV_CONTROLLER_PORT, 8570, faults),
-            envoy_dir=Path(env.get(names.ENV_ENVOY_DIR) or home / "envoy").expanduser().absolute(),
-            envoy_host=env.get(names.ENV_GATEWAY_HOST) or "127.0.0.1",
-            envoy_port=_port(env, names.ENV_GATEWAY_PORT, 8580, faults),
-            envoy_admin_port=_port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
-            envoy_spare_admin_port=_port(env, names.ENV_ENVOY_SPARE_ADMIN_PORT, 8582, faults),
-            envoy_read_port=_port(env, names.ENV_ENVOY_READ_PORT, 0, faults)
-            if env.get(names.ENV_ENVOY_READ_PORT)
-            else 0,
-            envoy_admin_urls=_urls(env, names.ENV_ENVOY_ADMIN_URLS, faults),
-            ads_host=env.get(names.ENV_ADS_HOST) or "127.0.0.1",
-            ads_port=_port(env, names.ENV_ADS_PORT, 8571, faults),
-            ads_addresses=_endpoints(env, names.ENV_ADS_ADDRESSES, faults),
-            gateway_token_file=_file(env, names.ENV_GATEWAY_TOKEN_FILE)
-            or token_file.with_name(f"{token_file.name}.gateway"),
+            **_of_gateways(env, home, faults),
+            gateway_token_file=_path(env, names.ENV_GATEWAY_TOKEN_FILE, gateway_token),
             tick_s=_seconds(env, names.ENV_TICK_S, 0.5, faults),
             feedback_retention_s=_seconds(env, names.ENV_FEEDBACK_RETENTION_S, 3600.0, faults),
             in_flight_per_replica=_count(env, names.ENV_IN_FLIGHT_PER_REPLICA, IN_FLIGHT_PER_REPLICA, faults),
             most_rollouts=_count(env, names.ENV_MOST_ROLLOUTS, MOST_ROLLOUTS, faults),
             rollback_window=_count(env, names.ENV_ROLLBACK_WINDOW, ROLLBACK_WINDOW, faults),
-            metric_sources_file=Path(env.get(names.ENV_METRIC_SOURCES_FILE) or home / "metric_sources.json")
-            .expanduser()
-            .absolute(),
+            metric_sources_file=_path(env, names.ENV_METRIC_SOURCES_FILE, home / "metric_sources.json"),
             webhook_url=_address(env, names.ENV_WEBHOOK_URL, faults),
             webhook_secret_file=_file(env, names.ENV_WEBHOOK_SECRET_FILE),
         )
@@ -213,7 +207,7 @@ class ServingSettings:
     @property
     def gateway_url(self) -> str:
         """Address that predictions are sent to, without a slash at its end."""
-        return f"http://127.0.0.1:{self.envoy_port}"
+        return self.fleet_url or f"http://{LOOPBACK}:{self.envoy_port}"
 
     @property
     def envoy_admin_url(self) -> str:
@@ -259,6 +253,24 @@ def inherited_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {name: value for name, value in env.items() if name in _INHERITED or name.startswith("LC_")}
 
 
+def _of_gateways(env: Mapping[str, str], home: Path, faults: list[str]) -> dict[str, Any]:
+    """Return the settings of Envoy, on this host or in a fleet, and of the port that a fleet asks at."""
+    return {
+        "envoy_dir": _path(env, names.ENV_ENVOY_DIR, home / "envoy"),
+        "envoy_host": env.get(names.ENV_GATEWAY_HOST) or "127.0.0.1",
+        "envoy_port": _port(env, names.ENV_GATEWAY_PORT, 8580, faults),
+        "envoy_admin_port": _port(env, names.ENV_ENVOY_ADMIN_PORT, 8581, faults),
+        "envoy_spare_admin_port": _port(env, names.ENV_ENVOY_SPARE_ADMIN_PORT, 8582, faults),
+        "envoy_read_port": _port(env, names.ENV_ENVOY_READ_PORT, 0, faults),
+        "envoy_admin_urls": _urls(env, names.ENV_ENVOY_ADMIN_URLS, faults),
+        "fleet_url": _shown(env, names.ENV_GATEWAY_URL, faults),
+        "shadow_host": _reached(env, names.ENV_SHADOW_HOST, faults),
+        "ads_host": env.get(names.ENV_ADS_HOST) or "127.0.0.1",
+        "ads_port": _port(env, names.ENV_ADS_PORT, 8571, faults),
+        "ads_addresses": _endpoints(env, names.ENV_ADS_ADDRESSES, faults),
+    }
+
+
 def _sqlite(home: Path) -> str:
     return f"sqlite:///{home / 'controller.db'}"
 
@@ -293,7 +305,9 @@ def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], faults:
 
 
 def _port(env: Mapping[str, str], name: str, default: int, faults: list[str]) -> int:
-    text = env.get(name) or str(default)
+    text = env.get(name)
+    if not text:
+        return default
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         faults.append(f"{name} must be a port from 1 to 65535, got {text!r}")
         return default
@@ -315,6 +329,20 @@ def _address(env: Mapping[str, str], name: str, faults: list[str]) -> str:
         # The path of a webhook is a password as often as not.
         faults.append(f"{name} must be an address that begins with http:// or https://")
         return ""
+    return text
+
+
+def _shown(env: Mapping[str, str], name: str, faults: list[str]) -> str:
+    text = _address(env, name, faults).rstrip("/")
+    if "@" in text:
+        faults.append(f"{name} must hold no password: it is shown to whoever may read")
+    return text
+
+
+def _reached(env: Mapping[str, str], name: str, faults: list[str]) -> str:
+    text = env.get(name) or LOOPBACK
+    if text in ("0.0.0.0", "::"):  # noqa: S104  # refused
+        faults.append(f"{name} must be one address of this host, which every Envoy reaches; got {text!r}")
     return text
 
 
@@ -341,6 +369,10 @@ def _endpoints(env: Mapping[str, str], name: str, faults: list[str]) -> tuple[tu
             continue
         found.append((host, int(port)))
     return tuple(found)
+
+
+def _path(env: Mapping[str, str], name: str, default: Path) -> Path:
+    return Path(env.get(name) or default).expanduser().absolute()
 
 
 def _file(env: Mapping[str, str], name: str) -> Path | None:

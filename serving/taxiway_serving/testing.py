@@ -28,6 +28,7 @@ class FakeRuntime:
         specs: What runs or should run, by variant.
         calls: Every `ensure` and `stop`, such as `("ensure", "digits/2")`.
         unreachable: Variants whose readiness cannot be found out.
+        is_closed: Whether `close` was called.
     """
 
     def __init__(self, *, starts_in_steps: int = 1) -> None:
@@ -35,6 +36,7 @@ class FakeRuntime:
         self.specs: dict[VariantId, VariantSpec] = {}
         self.calls: list[tuple[str, str]] = []
         self.unreachable: set[VariantId] = set()
+        self.is_closed = False
         self._starts_in_steps = starts_in_steps
         self._waits: dict[VariantId, int] = {}
         self._states: dict[VariantId, VariantState] = {}
@@ -82,6 +84,10 @@ class FakeRuntime:
         if variant in self._states:
             self._further.pop(variant, None)
             self._set(variant, "stopped", "stopped as asked")
+
+    def close(self) -> None:
+        """Remember that nobody needs it any longer. See `Runtime.close`."""
+        self.is_closed = True
 
     def running(self, variant: VariantId) -> set[str]:
         """Return the names of the replicas that run."""

@@ -39,6 +39,7 @@ def _write_token(path: Path) -> None:
             file.write(secrets.token_urlsafe(TOKEN_LENGTH))
             file.flush()
             os.fsync(file.fileno())
+        # Another process was first: its token holds, and is read by both.
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:

@@ -1,4 +1,7 @@
-"""Several real controllers and Envoys over one PostgreSQL: started, killed, watched, and sent requests to by users."""
+"""Several real controllers and Envoys over one PostgreSQL: started, killed, watched, and sent requests to by users.
+
+Each controller has a home of its own, as on two hosts, and knows the fleet by its addresses alone.
+"""
 
 import itertools
 import json
@@ -10,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,8 @@ from taxiway_serving.controller.roles import ensure_tokens
 from taxiway_serving.errors import TransportError
 from taxiway_serving.routing import read_back
 from taxiway_serving.routing.admin import Admin
-from tests.serving.conftest import answers, free_port, wait_until
+from tests.ports import free_port
+from tests.serving.conftest import answers, wait_until
 
 HANDLE = "digits"
 LEASE_S = 4.0
@@ -60,62 +65,91 @@ class Program:
         self._process.send_signal(number)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A request that got no answer, and was sent to the next Envoy. Times by the monotonic clock."""
+
+    url: str
+    sent_s: float
+    failed_s: float
+    error: str
+
+
 class Site:
     """Two controllers over one database, and Envoys.
 
     Attributes:
+        homes: Of the controllers, by number.
         controllers: By number.
         envoys: By number.
         controller: A client that knows both controllers.
         gateways: Addresses of the Envoys.
+        away: Which of them was gone, from when until it answered again, by the monotonic clock.
     """
 
     def __init__(self, home: Path, database_url: str, *, router: str, envoys: int) -> None:
-        home.mkdir()
+        self._home, self.homes = home, [home / f"controller-{number}" for number in range(2)]
+        for folder in (home, *self.homes):
+            folder.mkdir()
         self.database_url = database_url
-        ports, ads_ports, self._home = [free_port() for _ in range(2)], [free_port() for _ in range(2)], home
+        ports, ads_ports = [free_port() for _ in range(2)], [free_port() for _ in range(2)]
         self._admins = [free_port() for _ in range(envoys)]
         gateways = [free_port() for _ in range(envoys)]
         self.gateways = [f"http://127.0.0.1:{port}" for port in gateways]
+        self.away: list[tuple[str, float, float]] = []
         common = {
-            "TAXIWAY_HOME": home,
+            "TAXIWAY_TOKEN_FILE": home / "token",
             "TAXIWAY_ROUTER": router,
+            "TAXIWAY_ADS_ADDRESSES": ",".join(f"127.0.0.1:{port}" for port in ads_ports),
+        }
+        looking = common | {
             "TAXIWAY_DATABASE_URL": database_url,
             "TAXIWAY_LEASE_S": LEASE_S,
             "TAXIWAY_TICK_S": 0.2,
-            "TAXIWAY_GATEWAY_PORT": gateways[0],
-            "TAXIWAY_ADS_ADDRESSES": ",".join(f"127.0.0.1:{port}" for port in ads_ports),
+            "TAXIWAY_GATEWAY_URL": self.gateways[-1],
             "TAXIWAY_ENVOY_ADMIN_URLS": ",".join(f"http://127.0.0.1:{port}" for port in self._admins),
         }
+        if router == "files":
+            # A volume that both hosts share.
+            common["TAXIWAY_ENVOY_DIR"] = looking["TAXIWAY_ENVOY_DIR"] = home / "envoy"
+            looking["TAXIWAY_ENVOY_ADMIN_PORT"] = self._admins[0]
         self.controllers = [
-            Program(
-                "taxiway_serving.controller.main",
-                home / f"controller-{number}.log",
-                f"http://127.0.0.1:{port}/healthz",
-                **common | {"TAXIWAY_CONTROLLER_PORT": port, "TAXIWAY_ADS_PORT": ads_port},
-            )
-            for number, (port, ads_port) in enumerate(zip(ports, ads_ports, strict=True))
+            self._controller(number, looking, *own)
+            for number, own in enumerate(zip(ports, ads_ports, strict=True))
         ]
         self.envoys = [
-            Program(
-                "taxiway_serving.routing.bootstrap",
-                home / f"envoy-{number}.log",
-                f"http://127.0.0.1:{admin}/ready",
-                **common
-                | {
-                    "TAXIWAY_ENVOY_DIR": home / (f"envoy-{number}" if router == "ads" else "envoy"),
-                    "TAXIWAY_ENVOY_ADMIN_PORT": admin,
-                    "TAXIWAY_GATEWAY_PORT": port,
-                },
-            )
-            for number, (admin, port) in enumerate(zip(self._admins, gateways, strict=True))
+            self._envoy(number, common, *own)
+            for number, own in enumerate(zip(self._admins, gateways, strict=True))
         ]
-        if router == "files":
-            for program in self.controllers:
-                program._environment["TAXIWAY_ENVOY_ADMIN_PORT"] = str(self._admins[0])
         token = ensure_tokens(home / "token").operator
         urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
         self.controller = Controller(urls, token, actor="ann")
+
+    def _controller(self, number: int, common: dict[str, object], port: int, ads_port: int) -> Program:
+        own = {
+            "TAXIWAY_HOME": self.homes[number],
+            "TAXIWAY_CONTROLLER_PORT": port,
+            "TAXIWAY_ADS_PORT": ads_port,
+        }
+        return Program(
+            "taxiway_serving.controller.main",
+            self._home / f"controller-{number}.log",
+            f"http://127.0.0.1:{port}/healthz",
+            **common | own,
+        )
+
+    def _envoy(self, number: int, common: dict[str, object], admin: int, port: int) -> Program:
+        own = {
+            "TAXIWAY_HOME": self._home / f"gate-{number}",
+            "TAXIWAY_ENVOY_ADMIN_PORT": admin,
+            "TAXIWAY_GATEWAY_PORT": port,
+        }
+        return Program(
+            "taxiway_serving.routing.bootstrap",
+            self._home / f"envoy-{number}.log",
+            f"http://127.0.0.1:{admin}/ready",
+            **common | own,
+        )
 
     def open(self) -> None:
         """Start everything; the first controller leads."""
@@ -129,6 +163,27 @@ class Site:
     def close(self) -> None:
         for program in (*self.controllers, *self.envoys):
             program.end()
+
+    def replace_envoy(self, number: int) -> None:
+        """Kill an Envoy and start it again: until it has answered a request, requests to it may be lost."""
+        envoy, since_s = self.envoys[number], time.monotonic()
+        envoy.end(signal.SIGKILL)
+        envoy.start()
+        envoy.wait_ready()
+        self.wait_answered(number)
+        self.away.append((self.gateways[number], since_s, time.monotonic()))
+
+    def wait_answered(self, number: int) -> None:
+        """Wait until a version answers a request to an Envoy."""
+        url = f"{self.gateways[number]}/{HANDLE}/readyz"
+        wait_until(lambda: answers(url), deadline_s=START_S)
+
+    def was_away(self, retry: Retry) -> bool:
+        """Tell whether a request met an Envoy that had been killed, and had not answered since."""
+        return any(
+            url == retry.url and since_s < retry.failed_s and retry.sent_s < until_s
+            for url, since_s, until_s in self.away
+        )
 
     def leader(self) -> int | None:
         """Return the number of the controller that says that it leads."""
@@ -171,6 +226,7 @@ class Users:
 
     Attributes:
         failed: What they got that was no answer of a version, in words.
+        retried: Each time that an Envoy gave no answer at all.
         versions: How many answers of which version.
     """
 
@@ -179,24 +235,27 @@ class Users:
         self._ended = threading.Event()
         self._numbers = itertools.count()
         self.failed: list[str] = []
+        self.retried: list[Retry] = []
         self.versions: dict[str, int] = {}
         self._threads = [threading.Thread(target=self._send, args=(n,), daemon=True) for n in range(threads)]
 
     def _send(self, place: int) -> None:
-        with httpx.Client(trust_env=False, timeout=15) as client:
+        with httpx.Client(trust_env=False, timeout=120) as client:
             while not self._ended.wait(self._pause_s):
                 self._one(client, place)
 
     def _one(self, client: httpx.Client, place: int) -> None:
-        user, told = next(self._numbers), "no gateway answers"
+        user = next(self._numbers)
         for turn in range(2 * len(self._gateways)):
             url = self._gateways[(place + user + turn) % len(self._gateways)]
+            sent_s = time.monotonic()
             try:
                 answer = client.post(
                     f"{url}/{HANDLE}/predict", json={}, headers={"x-user-id": f"user-{user}"}
                 )
             except httpx.TransportError as error:
-                told = f"{type(error).__name__} of {url}"
+                told = f"{type(error).__name__}: {error}"
+                self.retried.append(Retry(url=url, sent_s=sent_s, failed_s=time.monotonic(), error=told))
                 continue
             version = answer.headers.get("x-taxiway-version", "")
             if answer.is_success:
@@ -206,7 +265,7 @@ class Users:
                     f"{answer.status_code} of version {version or 'none'}: {answer.text[:200]}"
                 )
             return
-        self.failed.append(told)
+        self.failed.append("no gateway answers")
 
     @contextmanager
     def sending(self) -> Iterator["Users"]:
@@ -217,7 +276,7 @@ class Users:
         finally:
             self._ended.set()
             for thread in self._threads:
-                thread.join(30)
+                thread.join(START_S)
 
 
 class Watch:

@@ -6,7 +6,7 @@ from contextlib import closing
 import uvicorn
 from fastapi import FastAPI
 
-from taxiway_serving.controller.feedback import add_feedback_routes
+from taxiway_serving.controller.feedback import Evidence, add_evidence_routes
 from taxiway_serving.controller.roles import Tokens
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
@@ -17,7 +17,7 @@ def main() -> None:
     port, database, token = sys.argv[1:]
     app = FastAPI()
     with closing(SqlStore(database)) as store, closing(SqlRewards(database)) as rewards:
-        add_feedback_routes(app, rewards=rewards, store=store, tokens=Tokens(operator=token))
+        add_evidence_routes(app, Evidence(rewards=rewards, store=store, tokens=Tokens(operator=token)))
         uvicorn.run(app, port=int(port), log_level="warning")
 
 

@@ -16,7 +16,8 @@ from taxiway_serving.evidence.als import METHOD, AttemptReceiver, FleetAttempts
 from taxiway_serving.routing.ads import AdsRouter
 from taxiway_serving.routing.router import Table
 from taxiway_serving.settings import ServingSettings
-from tests.serving.conftest import Gateway, free_port, wait_until
+from tests.ports import free_port
+from tests.serving.conftest import PATIENCE_S, Gateway, wait_for_answers, wait_until
 from tests.serving.traffic import predict
 
 
@@ -25,7 +26,8 @@ class Controller:
 
     def __init__(self, settings: ServingSettings) -> None:
         self.settings = settings
-        self.router = AdsRouter(settings)
+        self.router = AdsRouter(settings, patience_s=PATIENCE_S)
+        wait_for_answers(self.router._fleet._admins.values())
         self.receiver = AttemptReceiver(settings.attempt_log)
         self.receiver.open()
         self.router.streams.on_join = self.receiver.joined
@@ -83,7 +85,7 @@ def load(*urls: str) -> Iterator[Counter[object]]:
     has_ended = threading.Event()
 
     def ask(url: str) -> None:
-        with httpx.Client(base_url=url, trust_env=False, timeout=15) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             for user in itertools.count():
                 if has_ended.is_set():
                     return

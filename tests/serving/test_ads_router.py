@@ -16,9 +16,9 @@ from taxiway_serving.routing.admin import Admin
 from taxiway_serving.routing.ads import AdsRouter
 from taxiway_serving.routing.ads_streams import METHOD
 from taxiway_serving.routing.read_back import split_of
-from taxiway_serving.routing.router import Backend, Table
+from taxiway_serving.routing.router import Table
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy, wait_until
+from tests.serving.conftest import Gateway, Toy, wait_for_answers, wait_until
 from tests.serving.fleet import Controller, fleet, grows, load
 from tests.serving.traffic import predict, put, table
 
@@ -37,17 +37,6 @@ class TestAdsRouter(RouterContract):
     def router(self, tmp_path: Path) -> Iterator[AdsRouter]:
         with fleet(tmp_path, envoys=1) as (controller, _):
             yield controller.router
-
-    @pytest.fixture
-    def make_backend(self, toy: MakeToy) -> Callable[[int], Backend]:
-        toys: dict[int, Toy] = {}
-
-        def make(version: int) -> Backend:
-            if version not in toys:
-                toys[version] = toy(version)
-            return toys[version].backend
-
-        return make
 
 
 def open_sessions(router: AdsRouter) -> int:
@@ -71,9 +60,14 @@ def test_fleet_follows_one_table_and_silence_is_not_consent(
             asked_without_token(controller)
         read_url = controller.settings.envoy_admin_urls[0]
         shown = {"authorization": f"Bearer {controller.settings.gateway_token_file.read_text()}"}
-        assert httpx.get(f"{read_url}/stats", trust_env=False).status_code == 401
-        assert httpx.post(f"{read_url}/quitquitquit", headers=shown, trust_env=False).status_code == 401
+        assert httpx.get(f"{read_url}/stats", trust_env=False, timeout=60).status_code == 401
+        assert (
+            httpx.post(f"{read_url}/quitquitquit", headers=shown, trust_env=False, timeout=60).status_code
+            == 401
+        )
 
+        # What a controller does by itself is looked at from here on: it soon gives up who says nothing.
+        wait_for_answers(router._fleet._admins.values(), timeout_s=2.0)
         gateways[1].pause()
         wished = table(Split.of(1, {2: 60}), *toys)
         controller.router._patience_s = 0.5
@@ -106,11 +100,11 @@ def asked_without_token(controller: Controller) -> None:
     address = f"127.0.0.1:{controller.settings.ads_port}"
     with grpc.insecure_channel(address) as channel:
         call: Any = channel.stream_stream(f"/{METHOD}")
-        list(call(iter([b""]), metadata=(("authorization", "Bearer stranger"),), timeout=10))
+        list(call(iter([b""]), metadata=(("authorization", "Bearer stranger"),), timeout=60))
 
 
 def split_in(gateway: Gateway) -> Split | None:
-    with closing(Admin(gateway.settings.envoy_admin_url)) as admin:
+    with closing(Admin(gateway.settings.envoy_admin_url, timeout_s=60.0)) as admin:
         routes = admin.routes()
     return split_of(routes["digits"]) if "digits" in routes else None
 
@@ -173,5 +167,5 @@ def test_controller_that_restarts_under_load_takes_nothing_away(
 
 def update_count(gateway: Gateway) -> int:
     """Return how often the routes of the handle were sent."""
-    with closing(Admin(gateway.settings.envoy_admin_url)) as admin:
+    with closing(Admin(gateway.settings.envoy_admin_url, timeout_s=60.0)) as admin:
         return int(admin._stats(r"^http\.gateway\.rds\.digits\.update_success$").popitem()[1])

@@ -92,12 +92,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def wait_ready(runtime: ProcessRuntime) -> None:
-    wait_until(lambda: runtime.ready(FIRST) is Answer.YES, deadline_s=60)
+    wait_until(lambda: runtime.ready(FIRST) is Answer.YES, deadline_s=180)
 
 
 def predict(runtime: ProcessRuntime) -> object:
     port = runtime.observe()[FIRST].port
-    answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"x": 1}, timeout=10, trust_env=False)
+    answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"x": 1}, timeout=60, trust_env=False)
     return answer.raise_for_status().json()
 
 
@@ -138,7 +138,7 @@ def test_bento_that_cannot_load_its_model_says_why_and_is_ended_whole(
     (spec.model_dir / "weight.txt").unlink()
     runtime = ProcessRuntime(folder)
     runtime.ensure(spec)
-    wait_until(lambda: "weight.txt" in runtime.logs(FIRST, tail=200), deadline_s=60)
+    wait_until(lambda: "weight.txt" in runtime.logs(FIRST, tail=200), deadline_s=180)
     assert runtime.ready(FIRST) is not Answer.YES
     assert runtime.observe()[FIRST].phase == "starting"
     runtime.stop(FIRST, grace_s=10)

@@ -5,14 +5,8 @@ import pytest
 from taxiway_serving.rollout.state import Outcome, Status
 from taxiway_serving.routing.side_routes import SideRoutes
 from taxiway_serving.split import Split
-from tests.serving.operating import fail, outcome, until, with_candidates
+from tests.serving.operating import fail, outcome, until
 from tests.serving.plane import HANDLE, Plane
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, 2, 3 and 4 deployed and ready."""
-    return with_candidates(plane)
 
 
 @pytest.fixture

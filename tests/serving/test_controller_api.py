@@ -1,15 +1,13 @@
 """The controller's HTTP interface: authentication, refusals in words, idempotence; by its own client."""
 
-import threading
-import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from taxiway_serving.client import Controller
-from taxiway_serving.controller.app import Parts, create_app
+from taxiway_serving.controller.app import VariantBody, create_app
 from taxiway_serving.controller.main import only_controller_of
 from taxiway_serving.errors import (
     AuthenticationError,
@@ -20,36 +18,21 @@ from taxiway_serving.errors import (
     TransportError,
 )
 from taxiway_serving.names import VariantId
+from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.tokens import ensure_token
+from tests.serving.interface import TOKENS, listening, parts_of
 from tests.serving.plane import HANDLE, Plane
-
-TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture
 def url(plane: Plane) -> Iterator[str]:
-    parts = Parts(
-        store=plane.store,
-        commands=plane.commands,
-        reconciler=plane.reconciler,
-        runtime=plane.runtime,
-        token=TOKEN,
-        gateway_url="http://127.0.0.1:1",
-        clock=lambda: plane.now_s,
-    )
-    server = uvicorn.Server(uvicorn.Config(create_app(parts), port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(create_app(parts_of(plane))) as address:
+        yield address
 
 
 @pytest.fixture
 def client(url: str) -> Controller:
-    return Controller(url, TOKEN, actor="ann")
+    return Controller(url, TOKENS["operator"], actor="ann", timeout_s=60)
 
 
 def _body(plane: Plane, version: int) -> dict[str, object]:
@@ -57,10 +40,17 @@ def _body(plane: Plane, version: int) -> dict[str, object]:
     return {key: value for key, value in spec.items() if key not in ("handle", "version")}
 
 
+def test_api_takes_what_a_specification_has_with_the_same_defaults() -> None:
+    """Handle and version stand in the path, and whether it is a copy no caller says."""
+    spec = VariantSpec(handle=HANDLE, version=1, model="m", url="http://127.0.0.1:1")
+    names = {item.name for item in fields(VariantSpec)} - {"handle", "version", "copy"}
+    assert VariantBody(model="m", url=spec.url).model_dump() == {name: getattr(spec, name) for name in names}
+
+
 def test_api_refuses_a_wrong_or_missing_token(url: str) -> None:
     for token in ("", "wrong"):
         with pytest.raises(AuthenticationError, match="TAXIWAY_TOKEN_FILE"):
-            Controller(url, token).endpoints()
+            Controller(url, token, timeout_s=60).endpoints()
 
 
 def test_api_walks_a_rollout(client: Controller, plane: Plane) -> None:
@@ -130,7 +120,7 @@ def test_client_reports_variant_that_missed_its_deadline_with_its_log(
 
 def test_client_says_that_a_controller_is_away() -> None:
     with pytest.raises(TransportError, match="trying again is safe"):
-        Controller("http://127.0.0.1:1", TOKEN, timeout_s=1).endpoints()
+        Controller("http://127.0.0.1:1", "token").endpoints()
 
 
 def test_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

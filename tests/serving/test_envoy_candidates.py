@@ -1,7 +1,7 @@
 """A real Envoy under several candidates at once: who moves when weights change, and each one's shield."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,13 +16,6 @@ from tests.serving.traffic import attempts, predict, put, table, versions_of
 pytestmark = pytest.mark.slow
 
 MakeToy = Callable[..., Toy]
-
-
-@pytest.fixture
-def router(gateway: Gateway) -> Iterator[EnvoyRouter]:
-    router = EnvoyRouter(gateway.settings)
-    yield router
-    router.close()
 
 
 def test_raising_two_candidates_in_any_order_moves_no_user_back_to_stable(

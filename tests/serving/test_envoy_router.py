@@ -6,11 +6,11 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
-import httpx
 import pytest
 
 from taxiway_serving.answers import Answer
@@ -21,7 +21,7 @@ from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.router import Backend, Route, Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy
+from tests.serving.conftest import Gateway, Toy, patient_router
 from tests.serving.traffic import attempts, predict, put, table, versions_of
 
 pytestmark = pytest.mark.slow
@@ -31,24 +31,8 @@ SECOND = VariantId(handle="digits", version=2)
 MakeToy = Callable[..., Toy]
 
 
-@pytest.fixture
-def router(gateway: Gateway) -> Iterator[EnvoyRouter]:
-    router = EnvoyRouter(gateway.settings)
-    yield router
-    router.close()
-
-
 class TestEnvoyRouter(RouterContract):
-    @pytest.fixture
-    def make_backend(self, toy: MakeToy) -> Callable[[int], Backend]:
-        toys: dict[int, Toy] = {}
-
-        def make(version: int) -> Backend:
-            if version not in toys:
-                toys[version] = toy(version)
-            return toys[version].backend
-
-        return make
+    """Over one Envoy of this host, and real toys."""
 
 
 def test_answer_names_handle_version_model_and_request(
@@ -163,7 +147,7 @@ def test_stables_own_errors_are_not_run_twice(
 def test_canary_that_hangs_is_answered_by_stable_after_its_time(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:
-    put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, delay_s=30), timeout_s=0.5), until)
+    put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, delay_s=30), timeout_s=2.0), until)
     with gateway.client() as client:
         answer = predict(client, "ada")
     assert (answer.status_code, answer.headers["x-taxiway-version"]) == (200, "1")
@@ -174,9 +158,10 @@ def test_canary_that_hangs_is_answered_by_stable_after_its_time(
 def test_client_that_hangs_up_is_no_error_of_the_variant(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:
-    put(router, table(Split.whole(1), toy(1, delay_s=1.0)), until)
-    with gateway.client() as client, pytest.raises(httpx.ReadTimeout):
-        client.post("/digits/predict", content=b"{}", timeout=0.3)
+    put(router, table(Split.whole(1), toy(1)), until)
+    with socket.create_connection(("127.0.0.1", gateway.settings.envoy_port)) as client:
+        client.sendall(b"POST /digits/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        until(lambda: router.drained(FIRST) is Answer.NO)
     (abandoned,) = attempts(gateway.settings, 1, until)
     assert (abandoned.status, abandoned.is_abandoned, abandoned.is_error) == (0, True, False)
 
@@ -214,8 +199,7 @@ def test_killed_canary_costs_no_client_an_error(
         until(lambda: sum(status.done() for status in statuses) > 100)
         canary.kill()
         assert {status.result() for status in statuses} == {200}
-    until(lambda: router.warm(SECOND) is Answer.NO)
-    assert router.warm(FIRST) is Answer.YES
+    until(lambda: (router.warm(FIRST), router.warm(SECOND)) == (Answer.YES, Answer.NO))
 
 
 def test_pin_reaches_a_version_that_is_not_live_and_is_no_evidence(
@@ -287,12 +271,16 @@ def test_rate_limit_refuses_the_excess_and_spares_pins(
 ) -> None:
     put(router, table(Split.whole(1), toy(1), rate_limit_rps=5.0), until)
     with gateway.client() as client:
-        answers = [predict(client, user) for user in range(15)]
+        answers = [predict(client, user) for user in range(5)]
+        assert {answer.status_code for answer in answers} == {200}
+
+        def is_refused() -> bool:
+            answers.append(predict(client, "more"))
+            return answers[-1].status_code == 429
+
+        until(is_refused)
         pinned = predict(client, "tester", **{"x-taxiway-version": "1"})
-    statuses = Counter(answer.status_code for answer in answers)
-    assert statuses[200] >= 5
-    assert statuses[429] >= 5
-    refused = next(answer for answer in answers if answer.status_code == 429)
+    refused = answers[-1]
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["x-taxiway-handle"] == "digits"
     assert refused.json()["error"]["reason"] == "local_rate_limited"
@@ -352,21 +340,22 @@ def test_table_published_while_no_gateway_runs_is_what_it_starts_with(
     settings: ServingSettings, toy: MakeToy, until: Until
 ) -> None:
     bootstrap.prepare(settings)
-    router = EnvoyRouter(settings)
-    revision = router.publish(table(Split.whole(1), toy(1)))
-    gateway = Gateway(settings)
-    until(lambda: router.applied(revision) is Answer.YES)
-    gateway.kill()
-    router.close()
+    with closing(patient_router(settings)) as router:
+        revision = router.publish(table(Split.whole(1), toy(1)))
+        gateway = Gateway(settings)
+        until(lambda: router.applied(revision) is Answer.YES)
+        gateway.kill()
 
 
 def test_variant_with_a_request_under_way_is_not_drained(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:
-    put(router, table(Split.whole(1), toy(1, delay_s=1.0)), until)
+    slow = toy(1)
+    put(router, table(Split.whole(1), slow, timeout_s=600), until)
     with gateway.client() as client, ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(predict, client, "ada")
+        answer = pool.submit(client.post, "/digits/slow", content=b"{}")
         until(lambda: router.drained(FIRST) is Answer.NO)
+        slow.end()
         assert answer.result().status_code == 200
     until(lambda: router.drained(FIRST) is Answer.YES)
 
@@ -376,15 +365,12 @@ def test_hundred_weight_changes_under_load_lose_no_request(
 ) -> None:
     toys = toy(1), toy(2)
     put(router, table(Split.of(1, {2: 1}), *toys), until)
-    started_s = time.monotonic()
     with gateway.client() as client, ThreadPoolExecutor(4) as pool:
         statuses = [pool.submit(lambda user: predict(client, user).status_code, user) for user in range(1500)]
         for weight_pct in range(1, 101):
             revision = router.publish(table(Split.of(1, {2: weight_pct}), *toys))
             assert router.applied(revision) is Answer.YES
-        changed_s = time.monotonic() - started_s
         assert {status.result() for status in statuses} == {200}
-    assert changed_s < 20
 
 
 def test_promotions_and_rollbacks_under_load_lose_no_request(
@@ -423,7 +409,7 @@ def test_every_request_is_logged_as_its_client_saw_it_end(
     put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, fail_every=1)), until)
     with gateway.client() as client:
         answer = client.post("/digits/predict?secret=1", content=b"{}")
-    until(lambda: gateway.settings.request_log.stat().st_size > 0)
+    until(lambda: gateway.settings.request_log.read_text().endswith("\n"))
     row = json.loads(gateway.settings.request_log.read_text())
     assert (row["status"], row["version"], row["attempts"]) == (200, "1", 2)
     assert row["request_id"] == answer.headers["x-request-id"]
@@ -434,9 +420,10 @@ def test_latency_is_not_what_the_client_took_to_send(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:
     put(router, table(Split.whole(1), toy(1, delay_s=0.2)), until)
-    pause_s = 0.5
+    (admin,), pause_s = router._admins, 0.5
     with socket.create_connection(("127.0.0.1", gateway.settings.envoy_port)) as client:
         client.sendall(b"POST /digits/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        until(lambda: 1 in admin._stats(r"^http\.gateway\.downstream_rq_active$").values())
         time.sleep(pause_s)
         client.sendall(b"{}")
         assert client.recv(12) == b"HTTP/1.1 200"
@@ -449,9 +436,9 @@ def test_latency_is_not_what_the_client_took_to_send(
 def test_attempt_that_was_given_up_has_no_answer_and_took_its_whole_time(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until
 ) -> None:
-    put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, delay_s=30), timeout_s=0.5), until)
+    put(router, table(Split.of(1, {2: 100}), toy(1), toy(2, delay_s=30), timeout_s=2.0), until)
     with gateway.client() as client:
         assert predict(client, "ada").status_code == 200
     given_up, retried = attempts(gateway.settings, 2, until)
-    assert (given_up.answer_ms, given_up.latency_ms >= 400) == (None, True)
+    assert (given_up.answer_ms, given_up.latency_ms >= 1900) == (None, True)
     assert retried.answer_ms is not None

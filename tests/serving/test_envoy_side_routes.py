@@ -19,12 +19,15 @@ from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.router import Route, Table
 from taxiway_serving.routing.side_routes import MAX_MEMBERS, HeaderRoute, Members, Mirror, SideRoutes
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy, free_port
+from tests.ports import free_port
+from tests.serving.conftest import Gateway, Toy
 from tests.serving.traffic import attempts, predict, put, table, versions_of
 
 pytestmark = pytest.mark.slow
 
 MakeToy = Callable[..., Toy]
+LEAST_EACH = 125
+"""Requests of each of four users that a machine of any speed sends."""
 BETA = HeaderRoute(header="x-beta", value="1", version=2)
 
 
@@ -67,13 +70,6 @@ class _Copy(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
-
-
-@pytest.fixture
-def router(gateway: Gateway) -> Iterator[EnvoyRouter]:
-    router = EnvoyRouter(gateway.settings)
-    yield router
-    router.close()
 
 
 @pytest.fixture
@@ -222,13 +218,13 @@ def test_members_keep_their_candidate_while_others_go_by_the_split(
 def test_mirror_gets_a_sample_with_its_handle_and_request_id(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until, copies: Copies
 ) -> None:
-    """Within four standard errors of a binomial share."""
-    requests, share = 800, 0.1
+    """Within six standard errors of a binomial share: the draw is Envoy's own, and nobody can seed it."""
+    requests, share = 1800, 0.1
     put(router, table(Split.of(1, {2: 50}), toy(1), toy(2), mirror=copies.mirror(100 * share)), until)
     with gateway.client() as client:
         asked = {predict(client, user).headers["x-request-id"] for user in range(requests)}
     until(lambda: copies.answered == len(copies.seen))
-    assert abs(len(copies.seen) / requests - share) < 4 * (share * (1 - share) / requests) ** 0.5
+    assert abs(len(copies.seen) / requests - share) < 6 * (share * (1 - share) / requests) ** 0.5
     for path, headers, body in copies.seen:
         assert (path, body, headers["x-taxiway-handle"]) == ("/predict", b"{}", "digits")
         assert headers["x-request-id"] in asked
@@ -281,7 +277,7 @@ def test_mirror_that_never_answers_holds_up_nobody(
         assert {predict(client, user).status_code for user in range(300)} == {200}
         upload = client.post("/digits/predict", content=b"x" * 5_000_000)
     assert upload.status_code == 200
-    assert len(stuck.seen) > 1
+    until(lambda: len(stuck.seen) > 1)
     assert stuck.answered == 0
 
 
@@ -333,7 +329,6 @@ def test_side_routes_that_come_and_go_under_load_lose_no_request(
         has_ended.set()
         statuses = sum((each.result() for each in asking), Counter[int]())
     assert set(statuses) == {200}
-    assert statuses[200] > 500
 
 
 def publish(router: EnvoyRouter, wished: Route) -> None:
@@ -348,7 +343,7 @@ def _statuses(gateway: Gateway, worker: int, has_ended: threading.Event) -> Coun
     found: Counter[int] = Counter()
     with gateway.client() as client:
         for user in itertools.count(worker):
-            if has_ended.is_set():
+            if has_ended.is_set() and found.total() > LEAST_EACH:
                 return found
             found[predict(client, user % 1000, **kinds[user % 3]).status_code] += 1
     return found

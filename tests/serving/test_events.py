@@ -49,15 +49,6 @@ class Earning(NoSenses):
         return Sensed(rewards=rewards)
 
 
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, version 2 deployed and ready."""
-    plane.go_live(1)
-    plane.deploy(2)
-    plane.tick(3)
-    return plane
-
-
 def fail(plane: Plane) -> None:
     plane.fails = lambda version, number: version == 2 and number % 2 == 0
 

@@ -1,4 +1,7 @@
-"""Controllers and Envoys that are killed in turn, under load, in the middle of a canary: nobody notices but the log."""
+"""Controllers and Envoys that are killed in turn, under load, in the middle of a canary: nobody notices but the log.
+
+And whose request is under way in an Envoy that is killed: it is asked again, of the other one, as a load balancer does.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from benchmarks.replaying import differences
 from taxiway_serving.ledger.chain import broken_at
 from taxiway_serving.ledger.sql import SqlStore
 from tests.postgres import Postgres
-from tests.serving.conftest import Toy, wait_until
+from tests.serving.conftest import Toy, contract_of, wait_until
 from tests.serving.failing_over import HANDLE, START_S, Site, Users, Watch, reached
 
 WEIGHTS = [10.0, 25.0, 40.0, 60.0, 80.0, 100.0]
@@ -28,13 +31,22 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> 
 
 
 def go_live(site: Site, toys: list[Toy]) -> None:
+    """Deploy all, each with its contract in a folder that both hosts see, and let the first take all traffic."""
     for toy in toys:
-        spec = {"model": f"{HANDLE}/{toy.version}", "url": f"http://127.0.0.1:{toy.port}"}
+        contract = site.homes[0] / f"contract-{toy.version}.json"
+        contract.write_text(contract_of(toy.version))
+        spec = {
+            "model": f"{HANDLE}/{toy.version}",
+            "url": f"http://127.0.0.1:{toy.port}",
+            "contract": str(contract),
+        }
         site.controller.deploy(HANDLE, toy.version, spec)
         site.controller.wait_ready(HANDLE, toy.version, deadline_s=START_S)
     site.controller.start_rollout(HANDLE, {"id": "to-1", "version": 1})
     reached(site, 0.0)
     wait_until(lambda: site.rollout("to-1")["status"] == "ended", deadline_s=START_S)
+    for number in range(len(site.envoys)):
+        site.wait_answered(number)
 
 
 def go_on(site: Site, weight_pct: float) -> None:
@@ -76,10 +88,8 @@ def test_controllers_and_envoys_killed_in_turn_fail_no_request_and_move_no_weigh
         led_by(site, 0)
         go_on(site, 40)
 
-        for envoy in site.envoys if len(site.envoys) > 1 else ():
-            envoy.end(signal.SIGKILL)
-            envoy.start()
-            envoy.wait_ready()
+        for number in range(len(site.envoys)) if len(site.envoys) > 1 else ():
+            site.replace_envoy(number)
             reached(site, 40)
 
         two.start()
@@ -93,6 +103,7 @@ def test_controllers_and_envoys_killed_in_turn_fail_no_request_and_move_no_weigh
         go_on(site, 100)
         wait_until(lambda: site.rollout("to-2")["status"] == "ended", deadline_s=START_S)
     assert users.failed == []
+    assert [retry for retry in users.retried if not site.was_away(retry)] == []
     assert set(users.versions) == {"1", "2"}
     check(site, watch)
 

@@ -1,16 +1,13 @@
 """Feedback, the timeline, roles and limits over HTTP, by the controller's own client where it has a method."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import httpx
 import pytest
-import uvicorn
 
 from taxiway_serving.client import Controller
-from taxiway_serving.controller.app import Parts, create_app
+from taxiway_serving.controller.app import create_app
 from taxiway_serving.controller.limits import MOST_BODY_BYTES
 from taxiway_serving.controller.sightings import Shares, exposures_of, served_of
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError, OverloadError, RoleError
@@ -19,9 +16,9 @@ from taxiway_serving.feedback import Exposure, Metric
 from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.timeline import SqlTimeline
+from tests.serving.interface import TOKENS, listening, parts_of
 from tests.serving.plane import HANDLE, Plane
 
-TOKENS = {"operator": "an-operators-token", "viewer": "a-viewers-token", "reporter": "a-reporters-token"}
 CLICK = Metric(name="click", window_s=60.0)
 
 
@@ -35,45 +32,31 @@ class Served:
     def __init__(self, plane: Plane) -> None:
         database = f"sqlite:///{plane.home / 'controller.db'}"
         self.plane, self.waited_s = plane, 0.0
-        self.rewards, self.timeline = SqlRewards(database), SqlTimeline(database)
-        parts = Parts(
-            store=plane.store,
-            commands=plane.commands,
-            reconciler=plane.reconciler,
-            runtime=plane.runtime,
-            token=TOKENS["operator"],
-            viewer_token=TOKENS["viewer"],
-            reporter_token=TOKENS["reporter"],
-            gateway_url="http://127.0.0.1:1",
+        self._stack = ExitStack()
+        self.rewards = self._stack.enter_context(closing(SqlRewards(database)))
+        self.timeline = self._stack.enter_context(closing(SqlTimeline(database)))
+        parts = parts_of(
+            plane,
             clock=lambda: self.now_s,
             rewards=self.rewards,
             timeline=self.timeline,
             attempts_of=AttemptLog(plane.home / "attempts.jsonl").find,
         )
-        config = uvicorn.Config(create_app(parts), port=0, log_level="warning", lifespan="off")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        self.url = self._stack.enter_context(listening(create_app(parts)))
 
     @property
     def now_s(self) -> float:
         return self.plane.now_s + self.waited_s
 
     def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self.rewards.close()
-        self.timeline.close()
+        self._stack.close()
 
     def client(self, role: str = "operator") -> Controller:
-        return Controller(self.url, TOKENS[role])
+        return Controller(self.url, TOKENS[role], timeout_s=60)
 
     def post(self, body: object, *, role: str = "reporter") -> httpx.Response:
         headers = {"Authorization": f"Bearer {TOKENS[role]}"}
-        return httpx.post(f"{self.url}/v1/feedback", json=body, headers=headers, trust_env=False)
+        return httpx.post(f"{self.url}/v1/feedback", json=body, headers=headers, trust_env=False, timeout=60)
 
     def expose(self, request_id: str, *, version: int = 1) -> None:
         self.rewards.record(
@@ -142,6 +125,7 @@ def test_feedback_on_a_request_that_never_came_is_not_found_and_counted(served: 
         f"{served.url}/v1/endpoints/{HANDLE}/timeline",
         headers={"Authorization": f"Bearer {TOKENS['viewer']}"},
         trust_env=False,
+        timeout=60,
     )
     assert timeline.json()["feedback"] == {"pending": 0, "unknown": 1}
 
@@ -188,14 +172,18 @@ def test_body_above_the_limit_is_refused_however_it_is_sent(served: Served, is_c
     body = b"[" + b" " * MOST_BODY_BYTES + b"]"
     content = (body[start : start + 65_536] for start in range(0, len(body), 65_536)) if is_chunked else body
     headers = {"Authorization": f"Bearer {TOKENS['reporter']}"}
-    answer = httpx.post(f"{served.url}/v1/feedback", content=content, headers=headers, trust_env=False)
+    answer = httpx.post(
+        f"{served.url}/v1/feedback", content=content, headers=headers, trust_env=False, timeout=60
+    )
     assert (answer.status_code, answer.json()["error"]["reason"]) == (413, "TooLarge")
 
 
 def test_body_in_chunks_is_read_whole(served: Served) -> None:
     chunks = (part for part in (b'{"request_id": "r1", ', b'"metric": "click", ', b'"value": 1}'))
     headers = {"Authorization": f"Bearer {TOKENS['reporter']}", "content-type": "application/json"}
-    answer = httpx.post(f"{served.url}/v1/feedback", content=chunks, headers=headers, trust_env=False)
+    answer = httpx.post(
+        f"{served.url}/v1/feedback", content=chunks, headers=headers, trust_env=False, timeout=60
+    )
     assert (answer.status_code, answer.json()["status"]) == (202, "pending")
 
 
@@ -298,6 +286,7 @@ def test_timeline_chooses_a_width_that_shows_the_time_asked_for(served: Served, 
             params={"since_s": 0, "until_s": hours * 3600},
             headers={"Authorization": f"Bearer {TOKENS['viewer']}"},
             trust_env=False,
+            timeout=60,
         )
         return int(answer.json()["step_s"])
 
@@ -323,7 +312,7 @@ def _status(served: Served, method: str, path: str, token: str | None) -> int:
 
 def _routes(served: Served) -> list[tuple[str, str]]:
     """Return every route that the interface describes, with its parameters filled in."""
-    paths = httpx.get(f"{served.url}/openapi.json", trust_env=False).json()["paths"]
+    paths = httpx.get(f"{served.url}/openapi.json", trust_env=False, timeout=60).json()["paths"]
     named = {
         "{handle}": HANDLE,
         "{version}": "1",

@@ -14,7 +14,8 @@ from taxiway_serving.client import Controller
 from taxiway_serving.errors import TransportError
 from taxiway_serving.feedback import Exposure, Metric
 from taxiway_serving.ledger.rewards import SqlRewards
-from tests.serving.conftest import answers, free_port, wait_until
+from tests.ports import free_port
+from tests.serving.conftest import answers, wait_until
 
 TOKEN = "a-token-of-the-tests"
 SENDERS = 4
@@ -33,7 +34,7 @@ def serving(database: str) -> Iterator[tuple[Controller, subprocess.Popen[bytes]
     with subprocess.Popen(command) as process:
         try:
             wait_until(lambda: answers(f"http://127.0.0.1:{port}/openapi.json"))
-            yield Controller(f"http://127.0.0.1:{port}", TOKEN, timeout_s=10), process
+            yield Controller(f"http://127.0.0.1:{port}", TOKEN, timeout_s=60), process
         finally:
             process.kill()
 

@@ -19,7 +19,7 @@ from taxiway_serving.routing.files import ConfigFiles
 from taxiway_serving.routing.router import Backend, Route, Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tests.serving.plane import Plane
 
 

@@ -20,7 +20,8 @@ from taxiway_serving.routing.envoy import EnvoyRouter
 from taxiway_serving.routing.router import Table
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.split import Split
-from tests.serving.conftest import Gateway, Toy, answers, free_port
+from tests.ports import free_port
+from tests.serving.conftest import Gateway, Toy, answers, patient_router
 from tests.serving.fleet import Controller, grows, load
 from tests.serving.test_ads_router import MakeToy
 from tests.serving.traffic import put, table
@@ -32,7 +33,7 @@ COMMAND = (sys.executable, "-m", "taxiway_serving.routing.upgrade")
 def routed(settings: ServingSettings) -> Iterator[AdsRouter | EnvoyRouter]:
     with ExitStack() as stack:
         if settings.router == "files":
-            yield stack.enter_context(closing(EnvoyRouter(settings)))
+            yield stack.enter_context(closing(patient_router(settings)))
             return
         controller = stack.enter_context(closing(Controller(settings)))
         controller.router.publish(Table(routes=()))
@@ -63,7 +64,7 @@ def test_envoy_is_replaced_and_no_request_fails(
             first.kill()
             for url in settings.own_admin_urls:
                 with suppress(httpx.HTTPError):
-                    httpx.post(f"{url}/quitquitquit", trust_env=False)
+                    httpx.post(f"{url}/quitquitquit", trust_env=False, timeout=60)
 
 
 def settings_with_a_spare(home: Path) -> ServingSettings:

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -204,7 +205,7 @@ def test_takeover_waits_for_a_commit_under_way_and_refuses_the_next(stand: Stand
             thread.start()
             thread.join(timeout=0.3)
             assert thread.is_alive()
-        thread.join(timeout=20)
+        thread.join()
         assert two.leader == "http://two"
         with pytest.raises(NotLeaderError), database.writing():
             pass
@@ -229,6 +230,33 @@ def test_leader_that_stops_in_the_middle_of_a_commit_is_not_waited_for_for_ever(
         with pytest.raises(TransportError):
             write_and_stop()
         assert term.ended.is_set()
+    with closing(SqlStore(url)) as store:
+        assert store.fleet().cursor == ""
+
+
+def test_leader_that_stops_in_the_middle_of_many_rows_is_not_waited_for_for_ever(
+    stand: Stand, url: str
+) -> None:
+    """They are one message to PostgreSQL, which ends no transaction while it waits for the rest."""
+    one = stand("one")
+    term = taken(one)
+    term.lease_s = 0.5
+    with closing(Database(url, term=term)) as database, ExitStack() as sending:
+
+        def write_and_stop() -> None:
+            with database.writing() as connection:
+                driver: Any = connection.connection.driver_connection
+                sending.enter_context(suppress(psycopg.OperationalError))
+                sending.enter_context(driver.pipeline())
+                cursor = driver.execute("INSERT INTO cursors VALUES ('attempts', 'half') RETURNING 1")
+                assert cursor.fetchone() == (1,)
+                expire(url)
+                with closing(SqlLease(url, holder="two", address="http://two", lease_s=1.0)) as two:
+                    assert taken(two).fence == 2
+                connection.exec_driver_sql("SELECT 1")
+
+        with pytest.raises(TransportError):
+            write_and_stop()
     with closing(SqlStore(url)) as store:
         assert store.fleet().cursor == ""
 

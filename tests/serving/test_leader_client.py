@@ -1,14 +1,12 @@
 """A client of several controllers: it finds the one that leads, waits for one that will, and says who was asked."""
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,30 +16,23 @@ from taxiway_serving.controller.error_answers import add_error_answers
 from taxiway_serving.controller.standby import create_standby
 from taxiway_serving.errors import InvalidSpecError, NotFoundError, NotLeaderError, TransportError
 from taxiway_serving.settings import ServingSettings
-from tests.serving.conftest import free_port, wait_until
+from tests.ports import refusing_port
+from tests.serving.interface import listening
 
 
 class Turning:
-    """An application that is another one from time to time, as a controller's is."""
+    """An application that is another one after so many requests, as a controller's is from time to time."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, first: ASGIApp, then: ASGIApp, *, after: int) -> None:
+        self._first, self._then, self._left = first, then, after
+
+    @property
+    def has_turned(self) -> bool:
+        return self._left < 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-
-@contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+        self._left -= 1
+        await (self._first if self._left >= 0 else self._then)(scope, receive, send)
 
 
 def leading(commands: list[Mapping[str, Any]]) -> FastAPI:
@@ -75,9 +66,8 @@ def standby() -> FastAPI:
 
 
 def test_client_goes_on_to_the_one_that_leads(commands: list[Mapping[str, Any]], standby: FastAPI) -> None:
-    with served(standby) as one, served(leading(commands)) as two:
-        gone = f"http://127.0.0.1:{free_port()}"
-        controller = Controller(f"{gone}, {one}/,{two}", "token")
+    with listening(standby) as one, listening(leading(commands)) as two, refusing_port() as nobody:
+        controller = Controller(f"http://127.0.0.1:{nobody}, {one}/,{two}", "token", timeout_s=60)
         assert controller.endpoints() == [{"handle": "digits"}]
         controller.act("digits", "r", "promote")
         assert commands[0]["command_id"]
@@ -85,16 +75,17 @@ def test_client_goes_on_to_the_one_that_leads(commands: list[Mapping[str, Any]],
             controller.endpoint("letters")
 
 
-def test_client_waits_for_the_next_leader(commands: list[Mapping[str, Any]], standby: FastAPI) -> None:
-    first, second = Turning(leading(commands)), Turning(standby)
-    with served(first) as one, served(second) as two:
-        controller = Controller(f"{one},{two}", "token")
+def test_client_waits_for_the_next_leader(
+    commands: list[Mapping[str, Any]], standby: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FAILOVER_S", 600.0)
+    first = Turning(leading(commands), standby, after=1)
+    second = Turning(standby, leading(commands), after=3)
+    with listening(first) as one, listening(second) as two:
+        controller = Controller(f"{one},{two}", "token", timeout_s=60)
         assert controller.endpoints()
-        first.app = standby
-        later = threading.Timer(0.6, setattr, (second, "app", leading(commands)))
-        later.start()
         assert controller.endpoints()
-        later.join()
+    assert second.has_turned
 
 
 def test_client_gives_up_in_the_end_and_says_who_leads(
@@ -102,22 +93,22 @@ def test_client_gives_up_in_the_end_and_says_who_leads(
 ) -> None:
     monkeypatch.setattr(client, "FAILOVER_S", 0.1)
     with ExitStack() as stack:
-        urls = [stack.enter_context(served(standby)) for _ in range(2)]
+        urls = [stack.enter_context(listening(standby)) for _ in range(2)]
         with pytest.raises(NotLeaderError, match="http://leader") as caught:
-            Controller(",".join(urls), "token").endpoints()
+            Controller(",".join(urls), "token", timeout_s=60).endpoints()
     assert isinstance(caught.value, TransportError)
     assert (caught.value.controller, caught.value.leader) == ("http://me", "http://leader")
 
 
 def test_client_of_one_controller_waits_for_nobody(standby: FastAPI) -> None:
-    with served(standby) as url, pytest.raises(NotLeaderError):
-        Controller(url, "token").endpoints()
+    with listening(standby) as url, pytest.raises(NotLeaderError):
+        Controller(url, "token", timeout_s=60).endpoints()
 
 
 def test_standby_answers_that_it_stands_by_and_nothing_else(standby: FastAPI) -> None:
-    with served(standby) as url:
-        health = httpx.get(f"{url}/healthz", trust_env=False)
-        refused = httpx.put(f"{url}/v1/endpoints/digits/variants/1", json={}, trust_env=False)
+    with listening(standby) as url:
+        health = httpx.get(f"{url}/healthz", trust_env=False, timeout=60)
+        refused = httpx.put(f"{url}/v1/endpoints/digits/variants/1", json={}, trust_env=False, timeout=60)
     assert health.json() == {"status": "ok", "role": "standby", "leader": "http://leader"}
     assert (refused.status_code, refused.json()["error"]["reason"]) == (503, "NotLeaderError")
 

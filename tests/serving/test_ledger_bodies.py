@@ -1,27 +1,15 @@
 """What an entry of the ledger says, so that every split of a handle can be explained from it."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taxiway_serving.split import Split
-from tests.serving.operating import GATED, QUICK, until_pct, with_candidates
+from tests.serving.operating import GATED, QUICK, until_pct
 from tests.serving.plane import HANDLE, Plane
 
 MADE_OF = {"dataset": "digits@v3", "dataset_hash": "0" * 32 + ".dir", "training": "a" * 64}
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Plane]:
-    """Version 1 live, 2, 3 and 4 ready, behind a gateway that takes a table only when it is stepped."""
-    with closing(Plane(tmp_path / "slow")) as made:
-        with_candidates(made)
-        made.router._applies_at_once = False
-        yield made
 
 
 def bodies(plane: Plane, *kinds: str) -> list[dict[str, Any]]:

@@ -7,16 +7,10 @@ import pytest
 from taxiway_serving.controller.changes import UNUSED_S
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.state import Outcome
-from tests.serving.operating import GATED, QUICK, outcome, with_candidates
+from tests.serving.operating import GATED, QUICK, outcome
 from tests.serving.plane import HANDLE, Plane
 
 LONG = int(UNUSED_S) + 120
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, 2, 3 and 4 deployed and ready."""
-    return with_candidates(plane)
 
 
 def _abort_in_the_queue(plane: Plane) -> None:

@@ -6,14 +6,8 @@ import pytest
 
 from taxiway_serving.rollout.state import Outcome, Status
 from taxiway_serving.routing.side_routes import SideRoutes
-from tests.serving.operating import outcome, routes, until, until_pct, with_candidates
+from tests.serving.operating import outcome, routes, until, until_pct
 from tests.serving.plane import HANDLE, Plane
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, 2, 3 and 4 deployed and ready."""
-    return with_candidates(plane)
 
 
 def test_header_route_is_there_for_its_steps_and_goes_with_the_rollout(live: Plane) -> None:

@@ -1,9 +1,5 @@
 """Verbs and failures over the whole controller: idempotent, no-ops when idle, and what a person may still do."""
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from taxiway_serving.names import VariantId
@@ -16,24 +12,8 @@ from tests.serving.operating import (
     outcome,
     until,
     until_pct,
-    with_candidates,
 )
 from tests.serving.plane import HANDLE, Plane
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, 2, 3 and 4 deployed and ready."""
-    return with_candidates(plane)
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Plane]:
-    """The same behind a gateway that takes a table only when it is stepped."""
-    with closing(Plane(tmp_path / "slow")) as made:
-        with_candidates(made)
-        made.router._applies_at_once = False
-        yield made
 
 
 @pytest.mark.parametrize("verb", ["abort", "pause", "resume", "promote-full"])

@@ -4,9 +4,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.engine import Engine
 
 from taxiway_serving.errors import InvalidSpecError
-from taxiway_serving.ledger import migrating
+from taxiway_serving.ledger import database, migrating
 from taxiway_serving.ledger.chain import broken_at
 from taxiway_serving.ledger.database import Database, open_engine
 from taxiway_serving.ledger.rewards import SqlRewards
@@ -153,17 +155,16 @@ def test_stores_that_open_at_once_migrate_once(url: str) -> None:
     assert opened == [url] * 4
 
 
-def test_file_that_others_open_too_is_waited_for(tmp_path: Path) -> None:
+def test_file_that_others_open_too_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite gives up at once, whatever its timeout, where two want the log ahead of the same new file."""
     path = tmp_path / "controller.db"
-    others = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    others.execute("BEGIN IMMEDIATE")
-    ended = threading.Timer(0.3, others.execute, ["ROLLBACK"])
-    ended.start()
-    SqlStore(f"sqlite:///{path}").close()
-    ended.join()
-    assert others.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    others.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as others:
+        others.execute("BEGIN IMMEDIATE")
+        waits = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: others.execute("ROLLBACK"))
+        monkeypatch.setattr(database, "time", waits)
+        SqlStore(f"sqlite:///{path}").close()
+        assert not others.in_transaction
+        assert others.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_newer_database_is_refused(url: str) -> None:

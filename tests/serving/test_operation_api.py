@@ -1,50 +1,30 @@
 """Queues, verbs with a meaning, undo and the whole ledger over HTTP, by the controller's own client."""
 
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from taxiway_serving.client import Controller
-from taxiway_serving.controller.app import Parts, create_app
+from taxiway_serving.controller.app import create_app
 from taxiway_serving.errors import ConflictError, InvalidSpecError, RoleError
 from taxiway_serving.ledger.chain import HEAD, Entry, broken_at
+from tests.serving.interface import TOKENS, listening, parts_of
 from tests.serving.plane import HANDLE, Plane
 
-TOKENS = {"operator": "an-operators-token", "viewer": "a-viewers-token", "reporter": "a-reporters-token"}
 GATED = {"kind": "canary", "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]}
 
 
 @pytest.fixture
 def url(plane: Plane) -> Iterator[str]:
-    parts = Parts(
-        store=plane.store,
-        commands=plane.commands,
-        reconciler=plane.reconciler,
-        runtime=plane.runtime,
-        token=TOKENS["operator"],
-        viewer_token=TOKENS["viewer"],
-        reporter_token=TOKENS["reporter"],
-        gateway_url="http://127.0.0.1:1",
-        clock=lambda: plane.now_s,
-    )
-    server = uvicorn.Server(uvicorn.Config(create_app(parts), port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(create_app(parts_of(plane))) as address:
+        yield address
 
 
 @pytest.fixture
 def client(url: str) -> Controller:
-    return Controller(url, TOKENS["operator"], actor="ann")
+    return Controller(url, TOKENS["operator"], actor="ann", timeout_s=60)
 
 
 def two_live(plane: Plane) -> None:
@@ -69,9 +49,9 @@ def test_api_gives_the_whole_ledger_so_that_its_chain_can_be_checked(
 
 def test_api_shows_the_ledger_to_viewers_and_not_to_reporters(url: str, plane: Plane) -> None:
     plane.go_live(1)
-    assert Controller(url, TOKENS["viewer"]).whole_ledger()
+    assert Controller(url, TOKENS["viewer"], timeout_s=60).whole_ledger()
     with pytest.raises(RoleError):
-        Controller(url, TOKENS["reporter"]).whole_ledger()
+        Controller(url, TOKENS["reporter"], timeout_s=60).whole_ledger()
 
 
 def test_api_lists_rollouts_the_newest_first(client: Controller, plane: Plane) -> None:
@@ -136,5 +116,6 @@ def test_api_refuses_a_verb_with_a_word_it_does_not_know(url: str, plane: Plane)
         json={"verzion": 2},
         headers={"Authorization": f"Bearer {TOKENS['operator']}"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 422

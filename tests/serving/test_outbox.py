@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from taxiway_serving.controller import outbox as controller_outbox
 from taxiway_serving.controller.outbox import MOST_TRIES, Postman, delivering, read_secret, telling
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.outbox import Delivery
@@ -68,6 +69,12 @@ class Sink:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no machine be too slow: what a webhook does is said by the test."""
+    monkeypatch.setattr(controller_outbox, "TIMEOUT_S", 60.0)
 
 
 @pytest.fixture

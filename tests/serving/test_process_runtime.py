@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from taxiway_serving.answers import Answer
-from taxiway_serving.contracts import Ask, Crash, Running, RuntimeContract, Until
+from taxiway_serving.contracts import Ask, Crash, Running, RuntimeContract, Until, answered
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import VariantId
 from taxiway_serving.runtimes.process import ProcessRuntime, serving_command
 from taxiway_serving.runtimes.runtime import VariantSpec
-from tests.serving.conftest import TOY, answers, processes_of, slow_call
+from tests.serving.conftest import PATIENCE_S, TOY, answers, processes_of, slow_call
 
 FIRST = VariantId(handle="digits", version=1)
 MakeSpec = Callable[..., VariantSpec]
@@ -68,7 +68,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def runtime(folder: Path) -> Iterator[ProcessRuntime]:
+    """A runtime whose questions about readiness are waited for: a machine that stood still is no fault."""
     runtime = ProcessRuntime(folder, command=toy_command)
+    runtime._client.timeout = PATIENCE_S
     yield runtime
     runtime.close()
 
@@ -144,7 +146,7 @@ def test_second_runtime_adopts_what_the_first_left(
     assert heir.observe()[FIRST].phase == "ready"
     heir.ensure(make_spec(1))
     assert heir.observe()[FIRST].pid == pid
-    assert heir.ready(FIRST) is Answer.YES
+    assert answered(heir, FIRST, until) is Answer.YES
     heir.stop(FIRST, grace_s=5)
     heir.close()
     assert processes_of(folder) == []
@@ -212,7 +214,7 @@ def test_two_versions_run_side_by_side(runtime: ProcessRuntime, make_spec: MakeS
     ports = {state.port for state in runtime.observe().values()}
     assert len(ports) == 2
     runtime.stop(FIRST, grace_s=5)
-    assert runtime.ready(VariantId(handle="digits", version=2)) is Answer.YES
+    assert answered(runtime, VariantId(handle="digits", version=2), until) is Answer.YES
 
 
 @pytest.mark.slow
@@ -280,6 +282,7 @@ def test_variant_that_hangs_is_unknown(
     runtime: ProcessRuntime, make_spec: MakeSpec, until: Until, folder: Path
 ) -> None:
     serving(runtime, make_spec(1), until)
+    runtime._client.timeout = 0.5
     for process in processes_of(folder):
         process.suspend()
     until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in processes_of(folder)))

@@ -1,8 +1,7 @@
 """Metrics asked of Prometheus and SQL: by name only, in the background, and without a secret in any message."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.evidence.queries import LARGEST, Queries, Query, Sources, ask
+from tests.serving.conftest import wait_until
 
 
 class Prometheus(HTTPServer):
@@ -58,13 +58,6 @@ def prometheus() -> Iterator[Prometheus]:
 def _query(kind: str, text: str, source: str = "", **asker: str) -> Query:
     by = {"rollout": "r", "metric": "m", **asker}
     return Query(**by, kind=kind, source=source, text=text, handle="digits", version=2)
-
-
-def _until(fact: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not fact():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_prometheus_is_asked_about_the_version(prometheus: Prometheus) -> None:
@@ -114,7 +107,7 @@ def test_queries_return_each_value_once_and_ask_again_at_their_interval(promethe
     try:
         for now_s in (0.0, 5.0, 10.0, 31.0, 32.0):
             found.append(queries.news(query, interval_s=30, now_s=now_s))
-            _until(queries._asked[query][1].done)
+            wait_until(queries._asked[query][1].done)
     finally:
         queries.close()
     assert found == [None, 0.25, None, None, 0.25]
@@ -137,10 +130,10 @@ def test_answer_is_news_to_the_rollout_and_the_metric_that_asked(prometheus: Pro
     try:
         for query in (first, other):
             assert queries.news(query, interval_s=30, now_s=0) is None
-            _until(queries._asked[query][1].done)
+            wait_until(queries._asked[query][1].done)
         assert [queries.news(query, interval_s=30, now_s=1) for query in (first, other)] == [0.25, 0.25]
         assert queries.news(later, interval_s=30, now_s=1) is None
-        _until(queries._asked[later][1].done)
+        wait_until(queries._asked[later][1].done)
         queries.keep({"r"})
         assert queries.news(later, interval_s=30, now_s=2) is None
     finally:
@@ -152,7 +145,7 @@ def test_query_that_fails_is_no_measurement(caplog: pytest.LogCaptureFixture) ->
     query = _query("prometheus", "up", "gone")
     try:
         queries.news(query, interval_s=1, now_s=0)
-        _until(queries._asked[query][1].done)
+        wait_until(queries._asked[query][1].done)
         assert queries.news(query, interval_s=1, now_s=2) is None
     finally:
         queries.close()

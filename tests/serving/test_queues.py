@@ -1,9 +1,5 @@
 """A new rollout while one runs: rejected, queued or superseding, in order, and a limit on how many run at once."""
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from taxiway_serving.errors import ConflictError
@@ -20,24 +16,8 @@ from tests.serving.operating import (
     routes,
     two_handles,
     until_pct,
-    with_candidates,
 )
 from tests.serving.plane import HANDLE, Plane
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, 2, 3 and 4 deployed and ready."""
-    return with_candidates(plane)
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Plane]:
-    """The same behind a gateway that takes a table only when it is stepped."""
-    with closing(Plane(tmp_path / "slow")) as made:
-        with_candidates(made)
-        made.router._applies_at_once = False
-        yield made
 
 
 @pytest.mark.parametrize("policy", ["queue", "supersede"])

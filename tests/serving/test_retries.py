@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taxiway_serving.controller.commands import next_name
+from taxiway_serving.controller.repeats import next_name
 from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
@@ -16,15 +16,6 @@ BAKED = {
     "kind": "canary",
     "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 100}, {"bake": 600}],
 }
-
-
-@pytest.fixture
-def live(plane: Plane) -> Plane:
-    """Version 1 live, version 2 deployed and ready."""
-    plane.go_live(1)
-    plane.deploy(2)
-    plane.tick(3)
-    return plane
 
 
 @pytest.fixture

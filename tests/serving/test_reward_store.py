@@ -6,10 +6,12 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
-from taxiway_serving.errors import ConflictError, InvalidSpecError, OverloadError
+from taxiway_serving.errors import ConflictError, InvalidSpecError, OverloadError, TransportError
 from taxiway_serving.feedback import NOT_DRAWN, Event, Exposure, Metric
 from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S
 from taxiway_serving.ledger.rewards import SqlRewards
@@ -122,6 +124,24 @@ def test_rewards_are_there_after_reopening(open_rewards: Open) -> None:
     second.record([exposure(3)])
     second.accept([event(3)], now_s=NOW_S)
     assert [one.place for one in second.values("digits", CLICK)] == [1, 3]
+
+
+def test_metric_of_a_call_that_was_not_stored_is_named_by_the_next(open_rewards: Open) -> None:
+    """What memory says of the table is not ahead of it: a history that nobody follows is found after a restart too."""
+    first = open_rewards()
+    first.record([exposure(1)])
+    engine = first._database._engine
+
+    def fail(_: object) -> None:
+        raise OperationalError("COMMIT", None, OSError("the disk is full"))
+
+    sa.event.listen(engine, "commit", fail)
+    with pytest.raises(TransportError, match="the disk is full"):
+        first.accept([event(1)], now_s=NOW_S)
+    sa.event.remove(engine, "commit", fail)
+    first.accept([event(1)], now_s=NOW_S)
+    found = open_rewards().history("digits", since_s=100, until_s=120, step_s=20)
+    assert found == {(1, 100): {"click": {"n": 1, "sum": 1.0}}}
 
 
 def test_rewards_share_the_file_of_the_controllers_store(url: str, open_rewards: Open) -> None:

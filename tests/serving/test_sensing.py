@@ -3,7 +3,7 @@
 What queries and proofs say is told by the test; how they are asked is tested in `test_queries.py` and `test_live_*.py`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from taxiway_serving.answers import Answer
 from taxiway_serving.controller.reverifying import Proof, Reverifier
 from taxiway_serving.controller.sensing import Sensing
 from taxiway_serving.evidence.queries import Queries, Query, Sources
-from taxiway_serving.evidence.source import Attempt
 from taxiway_serving.feedback import Event
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.timeline import SqlTimeline
@@ -186,14 +185,22 @@ def test_experiment_by_header_reports_what_each_version_earned_and_compares_noth
     assert means == pytest.approx({1: 0.1, 2: 0.5, 3: 0.2}, abs=0.05)
 
 
-def _sales(attempts: Sequence[Attempt], times: Mapping[int, int]) -> list[Event]:
-    """Return sales of the same size, so many for each request of a version."""
-    return [
-        Event(request_id=each.request_id, metric="revenue", value=3.0, event_id=f"{n}", event_at_s=each.at_s)
-        for each in attempts
-        if each.number == 1
-        for n in range(times.get(each.assigned, 0))
-    ]
+def _sell(market: Plane, sensing: Sensing, times: Mapping[int, int], *, ticks: int, requests: int) -> None:
+    """Let time pass, with sales of the same size, so many for each request of a version."""
+    place = len(market.source.read("").attempts)
+    for _ in range(ticks):
+        market.tick(requests=requests)
+        attempts = market.source.read("").attempts[place:]
+        place += len(attempts)
+        sales = [
+            Event(
+                request_id=each.request_id, metric="revenue", value=3.0, event_id=f"{n}", event_at_s=each.at_s
+            )
+            for each in attempts
+            if each.number == 1
+            for n in range(times.get(each.assigned, 0))
+        ]
+        sensing.rewards.accept(sales, now_s=market.now_s)
 
 
 @pytest.mark.slow
@@ -205,12 +212,7 @@ def test_several_events_of_a_request_become_one_value_as_the_metric_says(
     metric = {"name": "revenue", "kind": "feedback", "how": how, "high": 10, "window_s": 5}
     steps = [{"setWeight": 50}, {"analysis": {"units": 100_000}}, {"setWeight": 100}]
     _begin(market, "sales", strategy={"kind": "canary", "steps": steps}, metrics=[metric])
-    place = len(market.source.read("").attempts)
-    for _ in range(70):
-        market.tick(requests=30)
-        attempts = market.source.read("").attempts[place:]
-        place += len(attempts)
-        sensing.rewards.accept(_sales(attempts, {1: 3, 2: 1}), now_s=market.now_s)
+    _sell(market, sensing, {1: 3, 2: 1}, ticks=70, requests=30)
     assert market.state("sales").outcome is outcome
 
 
@@ -219,12 +221,7 @@ def test_experiment_waits_until_the_sums_of_its_last_units_are_whole(market: Pla
     strategy = {"kind": "ab", "metric": "revenue", "how": "sum", "units": 400, "window_s": 5}
     metric = {"name": "revenue", "kind": "feedback", "how": "sum", "high": 10, "window_s": 5}
     _begin(market, "ab", strategy=strategy, metrics=[metric])
-    place = len(market.source.read("").attempts)
-    for _ in range(90):
-        market.tick(requests=50)
-        attempts = market.source.read("").attempts[place:]
-        place += len(attempts)
-        sensing.rewards.accept(_sales(attempts, {1: 1, 2: 3}), now_s=market.now_s)
+    _sell(market, sensing, {1: 1, 2: 3}, ticks=90, requests=50)
     assert (market.state("ab").outcome, market.state("ab").winner) == (Outcome.COMPLETED, 2)
 
 
@@ -232,12 +229,7 @@ def test_experiment_waits_until_the_sums_of_its_last_units_are_whole(market: Pla
 def test_bandit_earns_as_its_option_says(market: Plane, sensing: Sensing, how: str, mean: float) -> None:
     strategy = {**BANDIT, "reward": "revenue", "reward_kind": "continuous", "how": how, "min_s": 9999}
     _begin(market, "earn", strategy=strategy)
-    place = len(market.source.read("").attempts)
-    for _ in range(40):
-        market.tick(requests=20)
-        attempts = market.source.read("").attempts[place:]
-        place += len(attempts)
-        sensing.rewards.accept(_sales(attempts, {1: 3, 2: 3}), now_s=market.now_s)
+    _sell(market, sensing, {1: 3, 2: 3}, ticks=40, requests=20)
     assert market.state("earn").arms[2].mean == pytest.approx(mean, rel=0.1)
 
 

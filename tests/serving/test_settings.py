@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from taxiway_serving.controller.gateways import unmirrored
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.settings import ServingSettings, inherited_environment
 
@@ -78,6 +79,43 @@ def test_fleet_is_this_host_unless_one_says_otherwise(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpecError) as caught:
         ServingSettings.from_environment({**home, **wrong})
     assert len(caught.value.faults) == 3
+
+
+def test_gateway_is_where_its_setting_says(tmp_path: Path) -> None:
+    home = {"TAXIWAY_HOME": str(tmp_path), "TAXIWAY_GATEWAY_PORT": "2"}
+    assert ServingSettings.from_environment(home).gateway_url == "http://127.0.0.1:2"
+    told = {"TAXIWAY_GATEWAY_URL": "https://models.example/", "TAXIWAY_SHADOW_HOST": "10.0.0.5"}
+    settings = ServingSettings.from_environment({**home, **told})
+    assert (settings.gateway_url, settings.shadow_host) == ("https://models.example", "10.0.0.5")
+    wrong = {"TAXIWAY_GATEWAY_URL": "gate1:8580", "TAXIWAY_SHADOW_HOST": "::"}
+    with pytest.raises(InvalidSpecError) as caught:
+        ServingSettings.from_environment({**home, **wrong})
+    assert len(caught.value.faults) == 2
+    with pytest.raises(InvalidSpecError, match="TAXIWAY_GATEWAY_URL must hold no password") as caught:
+        ServingSettings.from_environment({**home, "TAXIWAY_GATEWAY_URL": "http://ann:hunter2@gate1:8580"})
+    assert "hunter2" not in str(caught.value)
+
+
+GATES = {"TAXIWAY_ENVOY_ADMIN_URLS": "http://gate1:8583,http://127.0.0.1:8581,http://localhost:8582"}
+FLEET = {"TAXIWAY_ROUTER": "ads", **GATES}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, ()),
+        ({"TAXIWAY_ROUTER": "ads"}, ()),
+        (GATES, ()),
+        (FLEET, ("http://gate1:8583",)),
+        ({**FLEET, "TAXIWAY_SHADOW_HOST": "10.0.0.5"}, ()),
+    ],
+    ids=["files", "fleet of this host", "addresses that files do not need", "elsewhere", "reached"],
+)
+def test_envoys_elsewhere_mirror_to_an_address_that_they_reach(
+    told: dict[str, str], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings = ServingSettings.from_environment({"TAXIWAY_HOME": str(tmp_path), **told})
+    assert unmirrored(settings) == expected
 
 
 def test_children_inherit_no_secret() -> None:

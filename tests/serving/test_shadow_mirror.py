@@ -1,6 +1,6 @@
 """Mirrored by a real Envoy: live requests, their copies, and what the comparator finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 MakeToy = Callable[..., Toy]
 REQUESTS = 60
+PATIENT = Limits(waiting=REQUESTS, call_s=600.0, compare_s=600.0)
 
 
 def target(toy: Toy) -> Target:
@@ -31,19 +32,12 @@ def mirror(comparator: Comparator) -> Mirror:
     return Mirror(host=comparator.host, port=comparator.port, sample_pct=100)
 
 
-@pytest.fixture
-def router(gateway: Gateway) -> Iterator[EnvoyRouter]:
-    router = EnvoyRouter(gateway.settings)
-    yield router
-    router.close()
-
-
 def test_failing_candidate_is_found_by_its_mirrored_requests_and_no_client_meets_it(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until, tmp_path: Path
 ) -> None:
     live, copy, candidate = toy(1), toy(1), toy(2, fail_every=10)
     pair = Comparing(stable=target(copy), candidate=target(candidate), criterion=Criterion(pointer="/path"))
-    with comparing(tmp_path, limits=Limits(waiting=REQUESTS)) as comparator:
+    with comparing(tmp_path, limits=PATIENT) as comparator:
         comparator.follow("digits", pair)
         put(router, table(Split.whole(1), live, mirror=mirror(comparator)), until)
         with gateway.client() as client:
@@ -64,7 +58,7 @@ def test_client_without_a_name_is_the_same_unit_in_both_logs(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until, tmp_path: Path
 ) -> None:
     live, copy = toy(1), toy(1)
-    with comparing(tmp_path) as comparator:
+    with comparing(tmp_path, limits=PATIENT) as comparator:
         comparator.follow("digits", Comparing(stable=target(copy), candidate=target(copy)))
         put(router, table(Split.whole(1), live, mirror=mirror(comparator)), until)
         with gateway.client() as client:
@@ -80,7 +74,7 @@ def test_comparator_that_is_gone_costs_clients_nothing(
     gateway: Gateway, router: EnvoyRouter, toy: MakeToy, until: Until, tmp_path: Path
 ) -> None:
     live = toy(1)
-    with comparing(tmp_path) as comparator:
+    with comparing(tmp_path, limits=PATIENT) as comparator:
         comparator.follow("digits", Comparing(stable=target(live), candidate=target(live)))
         put(router, table(Split.whole(1), live, mirror=mirror(comparator)), until)
     with gateway.client() as client:

@@ -1,19 +1,25 @@
 """Following shadow rollouts: how each compares, and that one handle's trouble is not the others'."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from taxiway_serving.controller.looking import World
 from taxiway_serving.controller.shadowing import Shadowing
+from taxiway_serving.controller.wiring import _answering, leading, sense
 from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant
 from taxiway_serving.rollout.state import RolloutState, Status
 from taxiway_serving.rollout.steps import Compare, SetMirrorRoute
 from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.settings import ServingSettings
 from taxiway_serving.shadow.comparator import Comparator, comparing
 from taxiway_serving.strategies import plan, rollout_from_json
 from taxiway_serving.testing import FakeRuntime
@@ -93,6 +99,31 @@ def test_handle_that_cannot_be_compared_keeps_nobody_else_from_it(
         followed(shadowing, runtime, fleet(tmp_path, broken, second))
     assert comparator.following("first") is None
     assert comparator.following("second") is not None
+
+
+def test_shadow_that_no_envoy_could_feed_is_refused_before_anything_is_stored(
+    plane: Plane, tmp_path: Path
+) -> None:
+    """Each Envoy would mirror to its own loopback, and the rollout would end an hour later as inconclusive."""
+    made = ServingSettings.under(tmp_path / "controller")
+    settings = replace(made, router="ads", envoy_admin_urls=("http://gate1:8583",))
+    plane.go_live(1)
+    plane.deploy(2)
+    with closing(sense(settings)) as sensing:
+        commands = _answering(settings, plane.store, plane.runtime, plane.reconciler, sensing).commands
+    spec = rollout_from_json({"id": "r", "handle": HANDLE, "version": 2, "strategy": {"kind": "shadow"}})
+    with pytest.raises(InvalidSpecError, match=r"gate1:8583 would mirror to themselves.*TAXIWAY_SHADOW_HOST"):
+        commands.start(spec)
+    assert plane.store.fleet().active(HANDLE) is None
+    commands.start(replace(spec, strategy="canary"))
+    assert plane.store.fleet().active(HANDLE) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
+def test_controller_takes_mirrored_requests_where_its_setting_says(settings: ServingSettings) -> None:
+    with leading(replace(settings, shadow_host="127.0.0.2")):
+        port = int((settings.home / "shadow" / "port").read_text())
+        assert httpx.post(f"http://127.0.0.2:{port}/", timeout=60, trust_env=False).status_code == 404
 
 
 @pytest.mark.parametrize("kind", ["shadow", "canary"])

@@ -6,6 +6,7 @@ import pytest
 
 from taxiway_serving.criterion import Criterion
 from taxiway_serving.errors import InvalidSpecError
+from taxiway_serving.rollout.plans import plan_faults, plan_from_json, step_to_json
 from taxiway_serving.rollout.steps import (
     Analysis,
     Bake,
@@ -17,9 +18,6 @@ from taxiway_serving.rollout.steps import (
     SetMirrorRoute,
     SetWeight,
     Step,
-    plan_faults,
-    plan_from_json,
-    step_to_json,
 )
 
 STEPS: dict[str, tuple[Any, Step]] = {

@@ -21,6 +21,7 @@ from taxiway_serving.rollout.observation import (
     Value,
     observation_from_json,
 )
+from taxiway_serving.rollout.plans import plan_from_json, step_to_json
 from taxiway_serving.rollout.spec import RolloutSpec, spec_from_json
 from taxiway_serving.rollout.state import (
     PROMOTIONS,
@@ -31,7 +32,7 @@ from taxiway_serving.rollout.state import (
     Verdict,
     state_from_json,
 )
-from taxiway_serving.rollout.steps import Explore, Step, plan_from_json, step_to_json
+from taxiway_serving.rollout.steps import Explore, Step
 from taxiway_serving.rollout.verbs import VERBS, act
 from taxiway_serving.split import Split
 from taxiway_serving.statistics.label import Counts

@@ -55,7 +55,7 @@ def mlflow_python(folder: Path) -> tuple[Path, dict[str, str]]:
 def predict(made: Plane, version: int, path: str, body: object) -> httpx.Response:
     url = f"{made.settings.gateway_url}/{HANDLE}/{path}"
     return httpx.post(
-        url, json=body, headers={"x-taxiway-version": str(version)}, timeout=30, trust_env=False
+        url, json=body, headers={"x-taxiway-version": str(version)}, timeout=60, trust_env=False
     )
 
 

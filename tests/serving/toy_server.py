@@ -3,7 +3,7 @@
 Run as `python toy_server.py PORT`. What it does wrong is told by variables: TOY_FAIL_EVERY=3 answers every third call
 with 500, TOY_DELAY_S=1 takes a second, TOY_NEVER_READY=1 refuses /readyz, TOY_EXIT=3 ends at once with that code,
 TOY_ALONE=1 serves without a worker, TOY_HOST=0.0.0.0 listens everywhere, TOY_CONTRACT=kept says so of each answer. A
-call to /slow takes three seconds. Asked to end, it answers what is under way first.
+call to /slow takes until it is asked to end: what is under way is answered before it does.
 """
 
 import itertools
@@ -22,6 +22,7 @@ FAIL_EVERY = int(os.environ.get("TOY_FAIL_EVERY", "0"))
 DELAY_S = float(os.environ.get("TOY_DELAY_S", "0"))
 CALLS = itertools.count(1)
 UNDER_WAY: set[object] = set()
+IS_ENDING = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         UNDER_WAY.add(self)
-        time.sleep(3.0 if self.path == "/slow" else DELAY_S)
+        if self.path == "/slow":
+            IS_ENDING.wait()
+        time.sleep(DELAY_S)
         self._answer(500 if FAIL_EVERY and next(CALLS) % FAIL_EVERY == 0 else 200)
         self.wfile.flush()
         UNDER_WAY.discard(self)
@@ -68,6 +71,7 @@ def serve(listener: socket.socket) -> None:
     server = Server(listener)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever(poll_interval=0.05)
+    IS_ENDING.set()
     while UNDER_WAY:
         time.sleep(0.01)
 

@@ -17,11 +17,7 @@ from taxiway_serving.controller import views
 from taxiway_serving.controller.answered import add_request_route
 from taxiway_serving.controller.commands import Commands
 from taxiway_serving.controller.error_answers import add_error_answers
-from taxiway_serving.controller.feedback import (
-    add_estimate_routes,
-    add_feedback_routes,
-    add_timeline_routes,
-)
+from taxiway_serving.controller.feedback import Evidence, add_evidence_routes
 from taxiway_serving.controller.limits import BodyLimit
 from taxiway_serving.controller.roles import Right, Tokens, allowed
 from taxiway_serving.controller.tick import Reconciler
@@ -147,12 +143,14 @@ def create_app(parts: Parts) -> FastAPI:
 
 
 def _add_evidence_routes(app: FastAPI, parts: Parts) -> None:
-    wiring: dict[str, Any] = {"store": parts.store, "tokens": parts.tokens, "clock": parts.clock}
-    if parts.rewards is not None:
-        add_feedback_routes(app, rewards=parts.rewards, **wiring)
-        add_estimate_routes(app, rewards=parts.rewards, **wiring)
-    if parts.timeline is not None:
-        add_timeline_routes(app, timeline=parts.timeline, rewards=parts.rewards, **wiring)
+    evidence = Evidence(
+        rewards=parts.rewards,
+        timeline=parts.timeline,
+        store=parts.store,
+        tokens=parts.tokens,
+        clock=parts.clock,
+    )
+    add_evidence_routes(app, evidence)
 
 
 def _add_request_route(app: FastAPI, parts: Parts) -> None:

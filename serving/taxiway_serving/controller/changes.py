@@ -9,9 +9,9 @@ from taxiway_serving.controller.ordering import endpoint_after, retirements
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
 from taxiway_serving.rollout.machine import begin
+from taxiway_serving.rollout.plans import step_to_json
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.state import Outcome, RolloutState, Status
-from taxiway_serving.rollout.steps import step_to_json
 from taxiway_serving.settings import MOST_ROLLOUTS
 from taxiway_serving.split import Split
 from taxiway_serving.strategies import plan
@@ -50,7 +50,7 @@ def queued(rollout: Rollout, fleet: Fleet, now_s: float, *, retry_of: str = "") 
     needed = awake(fleet, spec.handle, spec.versions, now_s, is_anew=is_anew)
     body: dict[str, Any] = {"rollout": spec.id, "spec": spec.to_json()}
     reason = f"{spec.strategy} of version {spec.version}" + (f", {retry_of} again" if retry_of else "")
-    note = _note(now_s, spec.handle, "asked", spec.actor, reason, body)
+    note = note_of(now_s, spec.handle, "asked", spec.actor, reason, body)
     return Change(variants=needed, rollouts=(rollout,), notes=(note,))
 
 
@@ -108,7 +108,7 @@ def begun(rollout: Rollout, fleet: Fleet, now_s: float, *, most: int = MOST_ROLL
         "split": _plain(wanted.split),
         "lineage": lineage_of(fleet, spec.handle, *spec.versions, endpoint.stable),
     }
-    note = _note(now_s, spec.handle, "rollout", spec.actor, state.reason, body)
+    note = note_of(now_s, spec.handle, "rollout", spec.actor, state.reason, body)
     endpoints = (wanted,) if wanted != endpoint else ()
     told = deliveries_of(rollout, after, now_s)
     return Change(endpoints=endpoints, rollouts=(after,), notes=(note,), deliveries=told)
@@ -134,7 +134,7 @@ def changed(
         "state": state.to_json(),
         "split": _plain(wanted.split),
     }
-    notes = (_note(now_s, handle, "verb", actor, reason or state.reason, body),)
+    notes = (note_of(now_s, handle, "verb", actor, reason or state.reason, body),)
     told = deliveries_of(rollout, after, now_s)
     if rollout.state.status is Status.QUEUED:
         return Change(rollouts=(after,), notes=notes, deliveries=told)
@@ -181,5 +181,6 @@ def _over(state: RolloutState, outcome: Outcome, reason: str, now_s: float) -> R
     return replace(state, status=Status.ENDED, outcome=outcome, ended_at_s=now_s, reason=reason)
 
 
-def _note(now_s: float, handle: str, kind: str, actor: str, reason: str, body: dict[str, Any]) -> Note:
+def note_of(now_s: float, handle: str, kind: str, actor: str, reason: str, body: dict[str, Any]) -> Note:
+    """Return what the ledger says of a change."""
     return Note(at_s=now_s, handle=handle, kind=kind, actor=actor, reason=reason, body=body)

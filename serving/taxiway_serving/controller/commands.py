@@ -5,27 +5,28 @@ asked twice, it is done once.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
-from taxiway_serving.controller.changes import UNUSED_S, awake, begun, changed, merged, queued
+from taxiway_serving.controller.changes import awake, begun, changed, merged, queued
+from taxiway_serving.controller.deploying import deployed, let_go
 from taxiway_serving.controller.past import undo_target
 from taxiway_serving.controller.refusals import (
     check_candidates,
     check_files,
     check_group,
+    check_members,
     check_policy,
     check_routes,
 )
-from taxiway_serving.errors import ConflictError, InvalidSpecError, NotFoundError
-from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Store, Variant, Wish
-from taxiway_serving.rollout.judges import candidates_of
+from taxiway_serving.controller.repeats import next_name, same, same_undo
+from taxiway_serving.errors import ConflictError, NotFoundError
+from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Rollout, Store
 from taxiway_serving.rollout.machine import begin
 from taxiway_serving.rollout.spec import RolloutSpec
-from taxiway_serving.rollout.state import Outcome, Status
+from taxiway_serving.rollout.state import Outcome, RolloutState, Status
 from taxiway_serving.rollout.verbs import abandoned, act
 from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.settings import MOST_ROLLOUTS, ROLLBACK_WINDOW
@@ -53,6 +54,7 @@ class Commands:
         clock: Callable[[], float],
         most_rollouts: int = MOST_ROLLOUTS,
         rollback_window: int = ROLLBACK_WINDOW,
+        unmirrored: Sequence[str] = (),
         settle: Callable[[], None] = _nothing,
     ) -> None:
         """Wire the parts; nothing is changed yet.
@@ -64,11 +66,12 @@ class Commands:
             clock: Seconds since the epoch.
             most_rollouts: Rollouts that run at once; more wait for their turn.
             rollback_window: So many versions that were live before may be gone back to at once.
+            unmirrored: Envoys that cannot mirror: with any, no shadow can end well, and none begins.
             settle: Stores what was seen of rollouts before a command changes them.
         """
         self._store, self._lock, self._home, self._clock = store, lock, home, clock
         self._most_rollouts, self._settle = most_rollouts, settle
-        self._rollback_window = rollback_window
+        self._rollback_window, self._unmirrored = rollback_window, unmirrored
 
     def deploy(self, spec: VariantSpec, *, actor: str) -> None:
         """Want a variant to run. It takes no live traffic until a rollout gives it some.
@@ -80,43 +83,7 @@ class Commands:
         """
         check_files(spec, self._home)
         with self._lock:
-            fleet, now_s = self._store.fleet(), self._clock()
-            known = fleet.variant(spec.handle, spec.version)
-            is_same = known is not None and VariantSpec.from_json(known.spec).digest() == spec.digest()
-            endpoint = fleet.endpoint(spec.handle) or Endpoint(handle=spec.handle)
-            is_needed = _is_needed(spec.version, endpoint, fleet)
-            if known and not is_same and is_needed:
-                next_step = "register a new model version and deploy that one"
-                raise ConflictError(
-                    f"{spec.handle}/{spec.version}", "is live with another content", next_step
-                )
-            wanted = Variant(
-                handle=spec.handle,
-                version=spec.version,
-                spec=spec.to_json(),
-                retire_at_s=None if is_needed else now_s + UNUSED_S,
-                asked_at_s=now_s,
-            )
-            runs = known is not None and is_same and known.wish is Wish.RUNNING
-            if known and runs:
-                # One that is kept warm for an undo has the time to be proven as well, as any other has.
-                stays_s = wanted.retire_at_s
-                if is_needed and known.retire_at_s is not None:
-                    stays_s = max(known.retire_at_s, now_s + UNUSED_S)
-                wanted = replace(
-                    wanted,
-                    host=known.host,
-                    port=known.port,
-                    replicas=known.replicas,
-                    scaled_to=known.scaled_to,
-                    retire_at_s=stays_s,
-                    ready_at_s=known.ready_at_s,
-                    failed_at_s=known.failed_at_s,
-                )
-            body = {"version": spec.version, "model": spec.model, "lineage": dict(spec.lineage)}
-            note = _note(now_s, spec.handle, "deployed", actor, "asked to run", body)
-            notes = () if runs else (note,)
-            self._store.commit(Change(endpoints=(endpoint,), variants=(wanted,), notes=notes))
+            self._store.commit(deployed(spec, self._store.fleet(), actor, self._clock()))
 
     def retire(self, handle: str, version: int, *, actor: str) -> None:
         """Want a variant to go, as soon as it has no traffic.
@@ -126,20 +93,7 @@ class Commands:
             ConflictError: If it is live, or a rollout needs it.
         """
         with self._lock:
-            fleet, now_s = self._store.fleet(), self._clock()
-            variant, endpoint = fleet.variant(handle, version), fleet.endpoint(handle)
-            if variant is None:
-                raise NotFoundError("variant", f"{handle}/{version}")
-            is_live = endpoint is not None and endpoint.split is not None and version in endpoint.split.parts
-            if is_live or version in _rolled_out(handle, fleet):
-                raise ConflictError(
-                    f"{handle}/{version}", "has traffic or a rollout", "roll out another version first"
-                )
-            is_going = variant.retire_at_s is not None and variant.retire_at_s <= now_s
-            if is_going or variant.wish is not Wish.RUNNING:
-                return
-            note = _note(now_s, handle, "retired", actor, "asked to go", {"version": version})
-            self._store.commit(Change(variants=(replace(variant, retire_at_s=now_s),), notes=(note,)))
+            self._store.commit(let_go(handle, version, self._store.fleet(), actor, self._clock()))
 
     def start(self, spec: RolloutSpec, *, retry_of: str = "") -> Rollout:
         """Begin a rollout, or return the one that has this id.
@@ -160,7 +114,7 @@ class Commands:
             self._settle()
             known = self._store.rollout(spec.id)
             if known:
-                return _same(known, spec)
+                return same(known, spec)
             fleet = self._store.fleet()
             self._store.commit(self._asked(spec, fleet, retry_of=retry_of))
             return self._begun(spec, fleet)
@@ -171,13 +125,13 @@ class Commands:
         Raises:
             InvalidSpecError: If they are not the members of one group, each once; with every other fault of `start`.
         """
-        _check_members(specs)
+        check_members(specs)
         with self._lock:
             self._settle()
             known = {spec.id: self._store.rollout(spec.id) for spec in specs}
             for spec in specs:
                 if found := known[spec.id]:
-                    _same(found, spec)
+                    same(found, spec)
             fleet = self._store.fleet()
             self._store.commit(merged([self._asked(spec, fleet) for spec in specs if not known[spec.id]]))
             return tuple(known[spec.id] or self._begun(spec, fleet) for spec in specs)
@@ -189,7 +143,7 @@ class Commands:
         check_candidates(spec, endpoint)
         check_group(spec, self._store.group(spec.group.name) if spec.group else ())
         steps = plan(spec, endpoint.stable)
-        check_routes(spec, steps)
+        check_routes(spec, steps, self._unmirrored)
         others = [each for each in fleet.rollouts if each.spec.handle == spec.handle]
         if spec.strategy == "undo":
             self._undo_target(endpoint, spec.version, None)
@@ -264,13 +218,10 @@ class Commands:
         with self._lock:
             self._settle()
             now_s, fleet = self._clock(), self._store.fleet()
-            rollout = self._store.rollout(rollout_id)
-            if rollout is None or rollout.spec.handle != handle:
-                raise NotFoundError("rollout", rollout_id, f"see the rollouts of {handle}")
+            rollout = self._known(handle, rollout_id)
             if verb == RETRY:
                 return self._retried(rollout, actor)
-            is_said = command_id in rollout.state.said
-            if is_said or (step is not None and rollout.state.step != step):
+            if command_id in rollout.state.said or step not in (None, rollout.state.step):
                 return rollout
             if verb == "add" and version is not None and fleet.variant(handle, version) is None:
                 raise NotFoundError("variant", f"{handle}/{version}", "deploy it before it joins")
@@ -280,14 +231,18 @@ class Commands:
             is_idle = state == rollout.state
             if is_idle and (not command_id or state.status is Status.ENDED):
                 return rollout
-            if command_id:
-                # Remembered also where there was nothing to do: it is not to be done later instead.
-                state = replace(state, said=(*state.said, command_id)[-MOST_SAID:])
+            state = _remembered(state, command_id)
             joining = awake(fleet, handle, (version,), now_s) if verb == "add" and version else ()
             reason = f"{verb}: nothing to do" if is_idle else ""
             change = changed(rollout, state, fleet, verb, actor, now_s, reason=reason)
             self._store.commit(merged([change, Change(variants=joining)]))
             return replace(rollout, state=state)
+
+    def _known(self, handle: str, rollout_id: str) -> Rollout:
+        rollout = self._store.rollout(rollout_id)
+        if rollout is None or rollout.spec.handle != handle:
+            raise NotFoundError("rollout", rollout_id, f"see the rollouts of {handle}")
+        return rollout
 
     def _retried(self, rollout: Rollout, actor: str) -> Rollout:
         """Ask once more for a rollout that was given up, under the next name; a retry that was asked for is found."""
@@ -325,7 +280,7 @@ class Commands:
         with self._lock:
             known = self._store.rollout(rollout_id) if rollout_id else None
             if known:
-                return _same_undo(known, handle, version)
+                return same_undo(known, handle, version)
             endpoint = self._store.fleet().endpoint(handle) or Endpoint(handle=handle)
             target = self._undo_target(endpoint, version, at_s)
             spec = RolloutSpec(
@@ -337,17 +292,6 @@ class Commands:
                 shield=endpoint.shield,
             )
             return self.start(spec)
-
-
-def _is_needed(version: int, endpoint: Endpoint, fleet: Fleet) -> bool:
-    """Return whether a version is live, may be gone back to, is being rolled out, or waits for that."""
-    return version in (endpoint.stable, endpoint.previous) or version in _rolled_out(endpoint.handle, fleet)
-
-
-def _rolled_out(handle: str, fleet: Fleet) -> set[int]:
-    """Return the versions that the handle's rollouts bring, those that wait for their turn included."""
-    mine = [each for each in fleet.rollouts if each.spec.handle == handle]
-    return {version for each in mine for version in candidates_of(each.spec, each.state)}
 
 
 def _deployed(fleet: Fleet, spec: RolloutSpec) -> Endpoint:
@@ -363,46 +307,6 @@ def _candidates(spec: RolloutSpec, fleet: Fleet) -> list[VariantSpec]:
     return [VariantSpec.from_json(variant.spec) for variant in found if variant]
 
 
-def _check_members(specs: Sequence[RolloutSpec]) -> None:
-    groups = {spec.group for spec in specs}
-    group = next(iter(groups)) if len(groups) == 1 else None
-    handles = sorted(spec.handle for spec in specs)
-    if group is None or handles != sorted(group.handles):
-        named = ", ".join(group.handles) if group else "nobody, or of several groups"
-        fault = f"rollouts: got {', '.join(handles) or 'none'}; they must be one group's, each once: {named}"
-        raise InvalidSpecError((fault,), "group")
-    if len({spec.id for spec in specs}) < len(specs):
-        raise InvalidSpecError(("id: two rollouts have the same; give each its own",), "group")
-
-
-def _same_undo(known: Rollout, handle: str, version: int | None) -> Rollout:
-    """Return an undo that was asked for before; the name of anything else is not the name of an undo.
-
-    Raises:
-        ConflictError: If it is another rollout, or went to another version than the one that is named now.
-    """
-    spec = known.spec
-    is_same = spec.strategy == "undo" and spec.handle == handle and version in (None, spec.version)
-    if not is_same:
-        what = f"is {spec.strategy} of {spec.handle}/{spec.version}"
-        raise ConflictError(f"rollout {spec.id}", what, "give the undo an id of its own")
-    return known
-
-
-def next_name(name: str) -> str:
-    """Return what a retry is called: `green~1` after `green`, `green~2` after `green~1`."""
-    base, mark, number = name.rpartition("~")
-    return f"{base}~{int(number) + 1}" if mark and number.isdecimal() else f"{name}~1"
-
-
-def _same(known: Rollout, spec: RolloutSpec) -> Rollout:
-    if (known.spec.handle, known.spec.version) != (spec.handle, spec.version):
-        asked = f"{known.spec.handle}/{known.spec.version}, not {spec.handle}/{spec.version}"
-        raise ConflictError(
-            f"rollout {spec.id}", f"was asked for {asked}", "give the new rollout an id of its own"
-        )
-    return known
-
-
-def _note(now_s: float, handle: str, kind: str, actor: str, reason: str, body: Mapping[str, Any]) -> Note:
-    return Note(at_s=now_s, handle=handle, kind=kind, actor=actor, reason=reason, body=body)
+def _remembered(state: RolloutState, command_id: str) -> RolloutState:
+    """Return the state with a command's name, of one that had nothing to do too: it is not to be done later instead."""
+    return replace(state, said=(*state.said, command_id)[-MOST_SAID:]) if command_id else state

@@ -188,6 +188,7 @@ class Decider:
             rewards=sensed.rewards,
             compared=sensed.compared,
             verified=sensed.verified,
+            unverified=sensed.unverified,
             restarts={version: state.restarts for version, state in states.items() if state},
             baseline_ms=sensed.baseline_ms,
             first_bad_at_s=counted.first_bad_at_s,

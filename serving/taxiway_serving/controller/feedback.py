@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Depends, FastAPI, Query, Response
@@ -28,23 +28,47 @@ _WIDTHS: Final = (10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_20
 EXAMPLE: Final = {"request_id": "8e3a6c1e-0f5d-4c1e-9d0e-5f6a7b8c9d0e", "metric": "click", "value": 1}
 
 
-def add_feedback_routes(
-    app: FastAPI,
-    *,
-    rewards: SqlRewards,
-    store: Store,
-    tokens: Tokens,
-    clock: Callable[[], float] = time.time,
-) -> None:
-    """Add what reports rewards and tells what became of them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What these routes speak for.
 
-    Args:
-        app: Where to.
-        rewards: Where they are kept.
-        store: Knows which versions have traffic.
+    Attributes:
+        rewards: What was reported, and of which decisions; None leaves its routes out.
+        timeline: What each version was given and did; None leaves its route out.
+        store: Knows the endpoints, and which versions have traffic.
         tokens: Who may.
         clock: Seconds since the epoch.
     """
+
+    rewards: SqlRewards | None = None
+    timeline: SqlTimeline | None = None
+    store: Store
+    tokens: Tokens
+    clock: Callable[[], float] = time.time
+
+    def check(self, handle: str) -> None:
+        """Refuse a handle that has no endpoint.
+
+        Raises:
+            InvalidNameError: If it is none at all.
+            NotFoundError: If nothing was deployed under it.
+        """
+        if self.store.fleet().endpoint(check_handle(handle)) is None:
+            raise NotFoundError("endpoint", handle, "deploy a model version under this handle first")
+
+
+def add_evidence_routes(app: FastAPI, evidence: Evidence) -> None:
+    """Add what takes rewards, tells what became of them, foretells and shows what was over time."""
+    if evidence.rewards is not None:
+        _add_feedback_routes(app, evidence.rewards, evidence)
+        _add_estimate_route(app, evidence.rewards, evidence)
+    if evidence.timeline is not None:
+        _add_timeline_route(app, evidence.timeline, evidence)
+
+
+def _add_feedback_routes(app: FastAPI, rewards: SqlRewards, evidence: Evidence) -> None:
+    """Add what reports rewards and tells what became of them."""
+    store, tokens, clock = evidence.store, evidence.tokens, evidence.clock
 
     @app.post("/v1/feedback", dependencies=[Depends(allowed(tokens, Right.REPORT))])
     def report(
@@ -76,25 +100,11 @@ def add_feedback_routes(
         }
 
 
-def add_estimate_routes(
-    app: FastAPI,
-    *,
-    rewards: SqlRewards,
-    store: Store,
-    tokens: Tokens,
-    clock: Callable[[], float] = time.time,
-) -> None:
-    """Add what foretells a version's rewards at 100 % from the share that it has had.
+def _add_estimate_route(app: FastAPI, rewards: SqlRewards, evidence: Evidence) -> None:
+    """Add what foretells a version's rewards at 100 % from the share that it has had."""
+    may_read = Depends(allowed(evidence.tokens, Right.READ))
 
-    Args:
-        app: Where to.
-        rewards: Decisions and rewards.
-        store: Knows the endpoints.
-        tokens: Who may.
-        clock: Seconds since the epoch.
-    """
-
-    @app.get("/v1/endpoints/{handle}/counterfactual", dependencies=[Depends(allowed(tokens, Right.READ))])
+    @app.get("/v1/endpoints/{handle}/counterfactual", dependencies=[may_read])
     def foretell(
         handle: str,
         version: Annotated[int, Query(ge=1)],
@@ -105,37 +115,20 @@ def add_estimate_routes(
         window_s: Annotated[float | None, Query(gt=0, le=2_592_000)] = None,
     ) -> dict[str, Any]:
         """Estimate what a version would earn at 100 %, with an interval, from requests that are still remembered."""
-        if store.fleet().endpoint(check_handle(handle)) is None:
-            raise NotFoundError("endpoint", handle, "deploy a model version under this handle first")
+        evidence.check(handle)
         known = rewards.metric(handle, metric)
         counted = known if window_s is None else replace(known, window_s=window_s)
-        rows = rewards.drawn(handle, counted, version=version, since_s=since_s, now_s=clock())
+        rows = rewards.drawn(handle, counted, version=version, since_s=since_s, now_s=evidence.clock())
         capped = [(drawn, share, min(most, max(least, value))) for drawn, share, value in rows]
         found = counterfactual(capped, version, least=least, most=most)
         return {"handle": handle, "metric": metric, "window_s": counted.window_s, **asdict(found)}
 
 
-def add_timeline_routes(
-    app: FastAPI,
-    *,
-    timeline: SqlTimeline,
-    rewards: SqlRewards | None,
-    store: Store,
-    tokens: Tokens,
-    clock: Callable[[], float] = time.time,
-) -> None:
-    """Add what shows a handle's traffic, its health and its rewards over time.
+def _add_timeline_route(app: FastAPI, timeline: SqlTimeline, evidence: Evidence) -> None:
+    """Add what shows a handle's traffic, its health and its rewards over time."""
+    rewards, may_read = evidence.rewards, Depends(allowed(evidence.tokens, Right.READ))
 
-    Args:
-        app: Where to.
-        timeline: What each version was given and did.
-        rewards: What it earned; None where nobody reports.
-        store: Knows the endpoints.
-        tokens: Who may.
-        clock: Seconds since the epoch.
-    """
-
-    @app.get("/v1/endpoints/{handle}/timeline", dependencies=[Depends(allowed(tokens, Right.READ))])
+    @app.get("/v1/endpoints/{handle}/timeline", dependencies=[may_read])
     def show_timeline(
         handle: str,
         since_s: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
@@ -143,9 +136,8 @@ def add_timeline_routes(
         step_s: Annotated[int | None, Query(ge=SPAN_S, le=86_400)] = None,
     ) -> dict[str, Any]:
         """Show split, requests, failures, latency and rewards of each version; the last hour unless asked otherwise."""
-        if store.fleet().endpoint(check_handle(handle)) is None:
-            raise NotFoundError("endpoint", handle, "deploy a model version under this handle first")
-        now_s = clock()
+        evidence.check(handle)
+        now_s = evidence.clock()
         end_s = now_s + 1 if until_s is None else until_s
         start_s = max(0.0, end_s - HOUR_S) if since_s is None else since_s
         width_s = step_s or _width(start_s, end_s)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from taxiway_serving import routing
 from taxiway_serving.evidence import als
@@ -57,3 +59,17 @@ def gateways(
             log = AttemptLog(settings.attempt_log, resumes_at_end=True)
             source = als.FleetAttempts(log, receiver, router.logged, clock=time.monotonic)
             yield Gateways(router=router, source=source, rotate=LogRotation(settings).look)
+
+
+def unmirrored(settings: ServingSettings) -> tuple[str, ...]:
+    """Return the addresses of the Envoys that cannot mirror: they are elsewhere, and only loopback takes the copies."""
+    if settings.router != "ads" or not _is_loopback(settings.shadow_host):
+        return ()
+    return tuple(url for url in settings.fleet_admin_urls if not _is_loopback(urlsplit(url).hostname or ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

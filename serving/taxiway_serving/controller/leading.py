@@ -6,13 +6,15 @@ its term: the next one, of this process too, begins from the store, exactly as a
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from taxiway_serving.controller.alongside import alongside
 from taxiway_serving.errors import TransportError
 from taxiway_serving.ledger.lease import Lease
 from taxiway_serving.ledger.term import Term
@@ -119,17 +121,9 @@ class Candidacy:
                 self._app = self._standby
 
 
-@contextmanager
-def renewing(lease: Lease, term: Term) -> Iterator[None]:
+def renewing(lease: Lease, term: Term) -> AbstractContextManager[None]:
     """Renew a lease in a thread of its own while the context lasts."""
-    stopped = threading.Event()
-    thread = threading.Thread(target=_renew_until, args=(lease, term, stopped), name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(timeout=term.lease_s)
+    return alongside("lease", partial(_renew_until, lease, term), patience_s=term.lease_s)
 
 
 def _renew_until(lease: Lease, term: Term, stopped: threading.Event) -> None:

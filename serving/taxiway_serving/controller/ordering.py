@@ -179,6 +179,7 @@ def _sound_route(
         bare = replace(endpoint, header=None, mirror_pct=0.0, closed={})
         return _route(bare, present, mirror_to), False
     except InvalidSpecError:
+        # The fault was told above. This handle is left out, so that all the others have their table.
         return None, False
 
 

@@ -7,12 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import httpx
 
+from taxiway_serving.controller.alongside import alongside
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.ledger.outbox import Delivery, Due, Outbox
 from taxiway_serving.ledger.outbox_sql import SqlOutbox
@@ -129,19 +131,9 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
-@contextmanager
-def delivering(postman: Postman, every_s: float = 1.0) -> Iterator[None]:
+def delivering(postman: Postman, every_s: float = 1.0) -> AbstractContextManager[None]:
     """Deliver in a thread of its own while the context lasts."""
-    stopped = threading.Event()
-    thread = threading.Thread(
-        target=_deliver_until, args=(postman, every_s, stopped), name="outbox", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(timeout=2 * TIMEOUT_S)
+    return alongside("outbox", partial(_deliver_until, postman, every_s), patience_s=2 * TIMEOUT_S)
 
 
 def _deliver_until(postman: Postman, every_s: float, stopped: threading.Event) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from taxiway_serving.errors import ConflictError, InvalidSpecError
 from taxiway_serving.ledger.store import Endpoint, Rollout
+from taxiway_serving.names import ENV_SHADOW_HOST
 from taxiway_serving.rollout.spec import RolloutSpec
 from taxiway_serving.rollout.steps import Compare, SetHeaderRoute, SetMirrorRoute, Step
 from taxiway_serving.routing.side_routes import HeaderRoute, Mirror
 from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.settings import LOOPBACK
 from taxiway_serving.shadow.functions import check_installed
 from taxiway_serving.strategies.policy import SWITCHES, is_switch
 
@@ -39,12 +41,13 @@ def check_files(spec: VariantSpec, home: Path) -> None:
         raise InvalidSpecError(tuple(faults), f"variant {spec.handle}/{spec.version}")
 
 
-def check_routes(spec: RolloutSpec, steps: Sequence[Step]) -> None:
+def check_routes(spec: RolloutSpec, steps: Sequence[Step], unmirrored: Sequence[str] = ()) -> None:
     """Refuse steps whose routes no gateway could be given, and comparisons by a function that is not installed.
 
     Args:
         spec: The rollout.
         steps: What it compiled to.
+        unmirrored: Addresses of the Envoys that cannot mirror.
 
     Raises:
         InvalidSpecError: With every fault at once.
@@ -55,7 +58,7 @@ def check_routes(spec: RolloutSpec, steps: Sequence[Step]) -> None:
         if isinstance(step, SetHeaderRoute) and (step.header or step.cookie):
             found = _header_faults(spec, step)
         elif isinstance(step, SetMirrorRoute) and step.sample_pct > 0:
-            found = _faults_of(partial(Mirror, host="127.0.0.1", port=1, sample_pct=step.sample_pct))
+            found = _mirror_faults(step, unmirrored)
         elif isinstance(step, Compare) and step.function is not None:
             found = _faults_of(partial(check_installed, step.function))
         faults += [f"step {number}: {fault}" for fault in found]
@@ -69,6 +72,14 @@ def _header_faults(spec: RolloutSpec, step: SetHeaderRoute) -> list[str]:
     for value, version in versions.items():
         route = partial(HeaderRoute, header=step.header, cookie=step.cookie, value=value, version=version)
         faults += _faults_of(route)
+    return faults
+
+
+def _mirror_faults(step: SetMirrorRoute, unmirrored: Sequence[str]) -> list[str]:
+    faults = _faults_of(partial(Mirror, host=LOOPBACK, port=1, sample_pct=step.sample_pct))
+    if unmirrored:
+        told = f"the Envoys at {', '.join(unmirrored)} would mirror to themselves: the controller takes it on loopback"
+        faults.append(f"{told}; set {ENV_SHADOW_HOST} to an address of each controller that they reach")
     return faults
 
 
@@ -146,3 +157,20 @@ def check_group(spec: RolloutSpec, members: Sequence[Rollout]) -> None:
 
 
 _ANEW = "a group's name is for one use: give this one another"
+
+
+def check_members(specs: Sequence[RolloutSpec]) -> None:
+    """Refuse rollouts that are not the members of one group, each once.
+
+    Raises:
+        InvalidSpecError: If they are not.
+    """
+    groups = {spec.group for spec in specs}
+    group = next(iter(groups)) if len(groups) == 1 else None
+    handles = sorted(spec.handle for spec in specs)
+    if group is None or handles != sorted(group.handles):
+        named = ", ".join(group.handles) if group else "nobody, or of several groups"
+        fault = f"rollouts: got {', '.join(handles) or 'none'}; they must be one group's, each once: {named}"
+        raise InvalidSpecError((fault,), "group")
+    if len({spec.id for spec in specs}) < len(specs):
+        raise InvalidSpecError(("id: two rollouts have the same; give each its own",), "group")

@@ -2,13 +2,13 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taxiway_serving.answers import Answer
 from taxiway_serving.errors import TaxiwayError
 from taxiway_serving.evidence.verification import Check, contract_holds, read_contract
-from taxiway_serving.names import HEADER_VERSION
+from taxiway_serving.names import ENV_GATEWAY_URL, HEADER_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +16,8 @@ AGAIN_S = 2.0
 """Seconds until a contract is asked again that could not be proven either way."""
 ALWAYS_S = 5.0
 """Seconds between two proofs where answers that break the contract are a metric of the rollout."""
+DOUBT_LENGTH = 300
+"""Most characters of a doubt: it is part of a rollout's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +35,14 @@ class Reverifier:
     """Asks candidates their contract's requests through the gateway, pinned. Used by one thread.
 
     Args:
-        gateway_url: Address of the gateway.
+        gateway_url: Address of the gateway, as this controller reaches it.
     """
 
     def __init__(self, gateway_url: str) -> None:
         self._gateway_url = gateway_url
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reverify")
         self._asked: dict[Proof, tuple[float, Future[Check]]] = {}
-        self._answers: dict[Proof, Answer] = {}
+        self._found: dict[Proof, Check] = {}
 
     def close(self) -> None:
         """Ask no more."""
@@ -59,11 +61,16 @@ class Reverifier:
             self._forget(proof)
             self._ask(proof, now_s)
         elif asked[1].done():
-            self._answers[proof] = self._taken(proof, asked[1])
+            self._found[proof] = found = asked[1].result()
             wait_s = {Answer.UNKNOWN: AGAIN_S, Answer.YES: ALWAYS_S if is_repeated else float("inf")}
-            if now_s - asked[0] >= wait_s.get(self._answers[proof], float("inf")):
+            if now_s - asked[0] >= wait_s.get(found.answer, float("inf")):
                 self._ask(proof, now_s)
-        return self._answers.get(proof, Answer.UNKNOWN)
+        return self._found[proof].answer if proof in self._found else Answer.UNKNOWN
+
+    def doubt(self, proof: Proof) -> str:
+        """Return why it could be proven neither way, in words; "" if it could, or if nobody has asked to the end."""
+        found = self._found.get(proof)
+        return found.reason[:DOUBT_LENGTH] if found is not None and found.answer is Answer.UNKNOWN else ""
 
     def _ask(self, proof: Proof, now_s: float) -> None:
         self._asked[proof] = (now_s, self._pool.submit(self._prove, proof))
@@ -74,20 +81,20 @@ class Reverifier:
             each for each in self._asked if (each.rollout, each.version) == (proof.rollout, proof.version)
         ]:
             del self._asked[old]
-            self._answers.pop(old, None)
+            self._found.pop(old, None)
 
     def _prove(self, proof: Proof) -> Check:
-        headers = {HEADER_VERSION: str(proof.version)}
-        return contract_holds(
-            f"{self._gateway_url}/{proof.handle}", read_contract(proof.contract), headers=headers
-        )
-
-    def _taken(self, proof: Proof, asked: Future[Check]) -> Answer:
         try:
-            check = asked.result()
+            check = self._through_gateway(proof)
         except (TaxiwayError, OSError) as error:
-            log.warning("contract of %s/%s: %s", proof.handle, proof.version, error)
-            return Answer.UNKNOWN
+            check = Check(name="contract", answer=Answer.UNKNOWN, reason=str(error))
         if check.answer is not Answer.YES:
             log.warning("contract of %s/%s: %s", proof.handle, proof.version, check.reason)
-        return check.answer
+        return check
+
+    def _through_gateway(self, proof: Proof) -> Check:
+        url, headers = f"{self._gateway_url}/{proof.handle}", {HEADER_VERSION: str(proof.version)}
+        check = contract_holds(url, read_contract(proof.contract), headers=headers)
+        if check.answer is not Answer.UNKNOWN:
+            return check
+        return replace(check, reason=f"asked at {url}, see {ENV_GATEWAY_URL}: {check.reason}")

@@ -138,6 +138,7 @@ class Scaler:
         try:
             return self._in_flight(name)
         except TransportError:
+            # A look that saw nothing counts for neither more replicas nor fewer.
             return None
 
     def _decide(self, name: VariantId, spec: VariantSpec) -> None:

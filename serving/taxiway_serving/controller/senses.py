@@ -22,6 +22,7 @@ class Sensed:
     rewards: Mapping[int, Rewards] = field(default_factory=dict)
     compared: Mapping[int, Compared] = field(default_factory=dict)
     verified: Mapping[int, Answer] = field(default_factory=dict)
+    unverified: Mapping[int, str] = field(default_factory=dict)
     baseline_ms: float | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
 

@@ -81,12 +81,14 @@ class Sensing:
     def sense(self, rollout: Rollout, fleet: Fleet, now_s: float) -> Sensed:
         self.rewards.follow(rollout.spec.handle, list(_reported(rollout)))
         compared, cursors = self.shadowing.read(rollout) if self.shadowing else ({}, {})
+        verified, unverified = self._verified(rollout, fleet, now_s)
         return Sensed(
             values=self._values(rollout, cursors, now_s),
             measured=self._measured(rollout, now_s),
             rewards=self._rewards(rollout, now_s),
             compared=compared,
-            verified=self._verified(rollout, fleet, now_s),
+            verified=verified,
+            unverified=unverified,
             baseline_ms=self._baseline_ms(rollout),
             cursors=cursors,
         )
@@ -216,13 +218,15 @@ class Sensing:
                     found[key_of(version, metric.name)] = value
         return found
 
-    def _verified(self, rollout: Rollout, fleet: Fleet, now_s: float) -> dict[int, Answer]:
-        """Return whether each candidate that has traffic, and a contract, still holds it at this step."""
+    def _verified(
+        self, rollout: Rollout, fleet: Fleet, now_s: float
+    ) -> tuple[dict[int, Answer], dict[int, str]]:
+        """Return whether each candidate that has traffic, and a contract, still holds it at this step, and doubts."""
         state = rollout.state
         if self.reverifier is None or not rollout.spec.reverify or state.status not in GUARDED:
-            return {}
+            return {}, {}
         is_repeated = any(metric.kind == "schema" for metric in rollout.spec.metrics)
-        found = {}
+        found, doubts = {}, {}
         for version in state.weights:
             variant = fleet.variant(rollout.spec.handle, version)
             contract = variant.spec.get("contract") if variant else None
@@ -235,7 +239,9 @@ class Sensing:
                     contract=Path(contract),
                 )
                 found[version] = self.reverifier.answer(proof, now_s=now_s, is_repeated=is_repeated)
-        return found
+                if doubt := self.reverifier.doubt(proof):
+                    doubts[version] = doubt
+        return found, doubts
 
     def _baseline_ms(self, rollout: Rollout) -> float | None:
         """Return the stable version's own p99, from before the rollout judged it, once enough was seen."""

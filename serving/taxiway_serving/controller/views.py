@@ -9,8 +9,9 @@ from taxiway_serving.ledger.store import Endpoint, Fleet, Rollout, Variant, Wish
 from taxiway_serving.names import VariantId
 from taxiway_serving.rollout.machine import readings_of
 from taxiway_serving.rollout.observation import Rewards
+from taxiway_serving.rollout.plans import step_to_json
 from taxiway_serving.rollout.state import phase
-from taxiway_serving.rollout.steps import Experiment, Explore, step_to_json
+from taxiway_serving.rollout.steps import Experiment, Explore
 from taxiway_serving.runtimes.runtime import VariantState
 from taxiway_serving.split import Split
 from taxiway_serving.statistics import thompson

@@ -7,14 +7,17 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
 
 from taxiway_serving import runtimes
+from taxiway_serving.controller.alongside import alongside
 from taxiway_serving.controller.app import Parts, create_app
 from taxiway_serving.controller.commands import Commands
-from taxiway_serving.controller.gateways import gateways
+from taxiway_serving.controller.gateways import gateways, unmirrored
 from taxiway_serving.controller.outbox import telling
 from taxiway_serving.controller.reverifying import Reverifier
 from taxiway_serving.controller.roles import ensure_tokens
@@ -26,13 +29,17 @@ from taxiway_serving.evidence.access_log import AttemptLog
 from taxiway_serving.evidence.queries import Queries, Sources
 from taxiway_serving.ledger.rewards import SqlRewards
 from taxiway_serving.ledger.sql import SqlStore
+from taxiway_serving.ledger.store import Store
 from taxiway_serving.ledger.term import Term
 from taxiway_serving.ledger.timeline import SqlTimeline
 from taxiway_serving.routing.router import always_may
+from taxiway_serving.runtimes.runtime import Runtime
 from taxiway_serving.settings import ServingSettings
 from taxiway_serving.shadow.comparator import Comparator, comparing
 
 log = logging.getLogger(__name__)
+
+TICK_PATIENCE_S: Final = 15.0
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def leading(settings: ServingSettings, term: Term | None = None) -> Iterator[Fas
         term: In which it leads; None is the only controller.
     """
     with (
-        comparing(settings.home) as comparator,
+        comparing(settings.home, host=settings.shadow_host) as comparator,
         telling(settings, term),
         _wired(settings, comparator, term) as parts,
         ticking(parts.reconciler, settings.tick_s),
@@ -55,10 +62,9 @@ def leading(settings: ServingSettings, term: Term | None = None) -> Iterator[Fas
 @contextmanager
 def _wired(settings: ServingSettings, comparator: Comparator, term: Term | None) -> Iterator[Parts]:
     with ExitStack() as stack:
-        url = settings.database_url
-        keeps_deliveries = bool(settings.webhook_url)
+        url, keeps_deliveries = settings.database_url, bool(settings.webhook_url)
         store = stack.enter_context(closing(SqlStore(url, keeps_deliveries=keeps_deliveries, term=term)))
-        runtime = runtimes.chosen(settings)
+        runtime = stack.enter_context(closing(runtimes.chosen(settings)))
         shadowing = Shadowing(comparator=comparator, runtime=runtime, home=settings.home)
         sensing = stack.enter_context(closing(sense(settings, shadowing, term)))
         may_act = term.check if term else always_may
@@ -81,57 +87,60 @@ def _wired(settings: ServingSettings, comparator: Comparator, term: Term | None)
             },
             may_act=may_act,
         )
-        commands = Commands(
-            store=store,
-            lock=reconciler.lock,
-            home=settings.home,
-            clock=time.time,
-            most_rollouts=settings.most_rollouts,
-            rollback_window=settings.rollback_window,
-            settle=reconciler.settle,
-        )
-        tokens = ensure_tokens(settings.token_file)
-        yield Parts(
-            store=store,
-            commands=commands,
-            reconciler=reconciler,
-            runtime=runtime,
-            token=tokens.operator,
-            viewer_token=tokens.viewer,
-            reporter_token=tokens.reporter,
-            gateway_url=settings.gateway_url,
-            rewards=sensing.rewards,
-            timeline=sensing.timeline,
-            attempts_of=AttemptLog(settings.attempt_log).find,
-            runtime_name=settings.runtime,
-        )
+        yield _answering(settings, store, runtime, reconciler, sensing)
+
+
+def _answering(
+    settings: ServingSettings, store: Store, runtime: Runtime, reconciler: Reconciler, sensing: Sensing
+) -> Parts:
+    """Return what the HTTP interface speaks for; its tokens are made where there are none."""
+    commands = Commands(
+        store=store,
+        lock=reconciler.lock,
+        home=settings.home,
+        clock=time.time,
+        most_rollouts=settings.most_rollouts,
+        rollback_window=settings.rollback_window,
+        unmirrored=unmirrored(settings),
+        settle=reconciler.settle,
+    )
+    tokens = ensure_tokens(settings.token_file)
+    return Parts(
+        store=store,
+        commands=commands,
+        reconciler=reconciler,
+        runtime=runtime,
+        token=tokens.operator,
+        viewer_token=tokens.viewer,
+        reporter_token=tokens.reporter,
+        gateway_url=settings.gateway_url,
+        rewards=sensing.rewards,
+        timeline=sensing.timeline,
+        attempts_of=AttemptLog(settings.attempt_log).find,
+        runtime_name=settings.runtime,
+    )
 
 
 def sense(settings: ServingSettings, shadowing: Shadowing | None = None, term: Term | None = None) -> Sensing:
     """Return the senses of a controller; the caller closes them."""
-    url = settings.database_url
+    url, sources = settings.database_url, Sources.from_file(settings.metric_sources_file)
+    with ExitStack() as opened:
+        rewards = SqlRewards(url, retention_s=settings.feedback_retention_s, term=term)
+        opened.callback(rewards.close)
+        timeline = SqlTimeline(url, term=term)
+        opened.pop_all()
     return Sensing(
-        rewards=SqlRewards(url, retention_s=settings.feedback_retention_s, term=term),
-        timeline=SqlTimeline(url, term=term),
+        rewards=rewards,
+        timeline=timeline,
         shadowing=shadowing,
         reverifier=Reverifier(settings.gateway_url),
-        queries=Queries(Sources.from_file(settings.metric_sources_file)),
+        queries=Queries(sources),
     )
 
 
-@contextmanager
-def ticking(reconciler: Reconciler, tick_s: float) -> Iterator[None]:
+def ticking(reconciler: Reconciler, tick_s: float) -> AbstractContextManager[None]:
     """Tick in a thread of its own while the context lasts."""
-    stopped = threading.Event()
-    thread = threading.Thread(
-        target=_tick_until, args=(reconciler, tick_s, stopped), name="tick", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(timeout=15)
+    return alongside("tick", partial(_tick_until, reconciler, tick_s), patience_s=TICK_PATIENCE_S)
 
 
 def _tick_until(reconciler: Reconciler, tick_s: float, stopped: threading.Event) -> None:

@@ -214,6 +214,7 @@ class FleetAttempts:
             try:
                 self._is_whole = self._receiver.is_whole(self._logged())
             except TransportError:
+                # What cannot be asked may be missing attempts: evidence is incomplete until it can.
                 self._is_whole = False
         return self._is_whole
 

@@ -29,6 +29,8 @@ REFUSALS: Final = frozenset({429, 503})
 OFFERED_SHARE: Final = 0.95
 # An overload that was only twice the declared rate, on a machine that could not send more, is one all the same.
 OVERLOAD_SHARE: Final = 2 / OVERLOAD_FACTOR
+# Each try is twice as long as the one before: the p99 of 180 requests hangs on two of them, that of 720 on eight.
+RATE_TRIES: Final = 3
 _WINDOW_S: Final = 1.0
 _GRACE_S: Final = 0.1
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -111,7 +113,8 @@ def verify(
         sla: What it promises about its speed.
         headers: Sent with every request, such as the one that pins a version.
         required_headers: That every good answer must carry; none for an endpoint without a gateway.
-        seconds_at_rate: How long the declared rate is held. A breach is measured once more.
+        seconds_at_rate: How long the declared rate is held. A p99 over its limit is measured again, for twice and for
+            four times as long; an error is not.
         seconds_overload: How long three times that rate is held.
         recovery_s: How soon after that the SLA must be kept again.
 
@@ -222,16 +225,19 @@ class _Probe:
         return _judged("malformed", faults, good, {"statuses": dict(statuses), "faults": faults})
 
     async def rate_held(self, client: Client, seconds: float) -> Check:
-        """Measure a slow window once more: on a shared machine a neighbour's burst of work is not the endpoint's."""
-        window = await self.window(client, self.sla.rate_rps, seconds)
-        figures, tries = window.figures(), "the first try"
-        if not window.failures({200}) and (self.rate_faults(window) or not window.is_offered(OFFERED_SHARE)):
-            window = await self.window(client, self.sla.rate_rps, seconds)
-            figures, tries = window.figures() | {"first": figures}, "the second try"
+        """Measure a slow window again: on a shared machine a neighbour's burst of work is not the endpoint's."""
+        windows: list[_Window] = []
+        for _ in range(RATE_TRIES):
+            window = await self.window(client, self.sla.rate_rps, seconds * 2 ** len(windows))
+            windows.append(window)
+            is_good = not self.rate_faults(window) and window.is_offered(OFFERED_SHARE)
+            if is_good or window.failures({200}):
+                break
+        figures = window.figures() | {"earlier": [each.figures() for each in windows[:-1]]}
         if not window.is_offered(OFFERED_SHARE):
             return _not_offered("rate", window, figures)
-        held = f"{window.rate_rps:g} requests/s held for {seconds:g} s without an error"
-        good = f"{held}, at {tries}: p99 {figures['p99_ms']} ms"
+        held = f"{window.rate_rps:g} requests/s held for {window.seconds:g} s without an error"
+        good = f"{held}, at try {len(windows)}: p99 {figures['p99_ms']} ms"
         return _judged("rate", self.rate_faults(window), good, figures)
 
     def rate_faults(self, window: "_Window") -> list[str]:

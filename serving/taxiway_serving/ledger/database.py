@@ -30,6 +30,8 @@ CONNECT_S: Final = 5
 BUSY_S: Final = 20.0
 """How long one waits for a file that another process has locked."""
 BUSY_PAUSE_S: Final = 0.01
+_PRIMARY: Final = 0xFF
+"""Part of SQLite's error codes that says what it is; the rest says of which kind, such as a recovery under way."""
 IDLE_S: Final = 5.0
 """A leader that stops in the middle of a transaction keeps others out; after this PostgreSQL ends that transaction."""
 SILENCE: Final = {
@@ -192,6 +194,6 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(BUSY_PAUSE_S)

@@ -54,7 +54,7 @@ class SqlLease:
             return None
         self.leader = ""
         with self._database.writing() as connection:
-            hold_all_off(connection)
+            hold_all_off(connection, patience_s=self._lease_s)
             fence = self._taken(connection, found)
         if fence is None:
             return None

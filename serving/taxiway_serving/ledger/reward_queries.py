@@ -103,6 +103,14 @@ def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dic
     return opened
 
 
+def follow_metrics(connection: Connection, handle: str, metrics: Iterable[Metric]) -> None:
+    """Store which metrics a handle follows from now on, and how it counts them."""
+    quiet = sa.update(definitions).where(definitions.c.handle == handle)
+    connection.execute(quiet.values(is_followed=False))
+    for metric in metrics:
+        define_metric(connection, handle, metric, is_followed=True)
+
+
 def define_metric(connection: Connection, handle: str, metric: Metric, *, is_followed: bool) -> None:
     """Store how a handle counts a metric."""
     row = {"window_s": metric.window_s, "how": metric.how, "is_followed": is_followed}

@@ -29,6 +29,7 @@ from taxiway_serving.ledger import reward_tables as tables
 from taxiway_serving.ledger import reward_values as values
 from taxiway_serving.ledger.counted import Counted
 from taxiway_serving.ledger.database import Database
+from taxiway_serving.ledger.reward_metrics import Metrics
 from taxiway_serving.ledger.reward_receipts import UNKNOWN_AFTER_S, Account, Receipt, receipt_of, receipts_of
 from taxiway_serving.ledger.term import Term
 from taxiway_serving.rewards import Cell, Rewards, rewards_of
@@ -76,12 +77,10 @@ class SqlRewards:
                 self._handles = set(connection.scalars(sa.select(tables.exposures.c.handle).distinct()))
                 self._waiting = queries.waiting(connection)
                 self._has_share = queries.last_shares(connection)
-                defined = connection.execute(sa.select(tables.metrics)).mappings().all()
+                self._metrics = Metrics(connection)
         except BaseException:
             self.close()
             raise
-        self._metrics = {(row["handle"], row["name"]): tables.metric_of(row) for row in defined}
-        self._followed = {(row["handle"], row["name"]) for row in defined if row["is_followed"]}
 
     def close(self) -> None:
         """Give file and connections back."""
@@ -93,23 +92,16 @@ class SqlRewards:
         A request is remembered as long as the longest of their windows asks for. What is reported under another name
         is kept and counted by the usual window.
         """
-        wanted = {(handle, metric.name): metric for metric in metrics}
         with self._lock:
-            before = {key for key in self._followed if key[0] == handle}
-            is_same = all(self._metrics.get(key) == metric for key, metric in wanted.items())
-            if is_same and before == set(wanted):
+            if self._metrics.follows(handle, metrics):
                 return
             with self._begun() as connection:
-                quiet = sa.update(tables.metrics).where(tables.metrics.c.handle == handle)
-                connection.execute(quiet.values(is_followed=False))
-                for metric in metrics:
-                    queries.define_metric(connection, handle, metric, is_followed=True)
-            self._metrics |= wanted
-            self._followed = self._followed - before | set(wanted)
+                queries.follow_metrics(connection, handle, metrics)
+            self._metrics.follow(handle, metrics)
 
     def metric(self, handle: str, name: str) -> Metric:
         """Return how a handle counts a metric: as it was told last, else by the usual window."""
-        return self._metrics.get((handle, name)) or Metric(name=name)
+        return self._metrics.metric(handle, name)
 
     def note_splits(self, splits: Mapping[str, Split | None], *, now_s: float) -> None:
         """Remember which versions have a share from now on, so that a time without one is told from bad luck.
@@ -162,6 +154,8 @@ class SqlRewards:
                 connection.execute(sa.insert(tables.exposures), rows)
                 opened = queries.add_counts(connection, rows)
                 waited = self._attribute_waiting(connection, {row["request_id"]: row for row in rows})
+                named = self._metrics.name_unknown(connection, waited)
+            self._metrics.add(named)
             self._waiting -= len(waited)
             self._handles.update(row["handle"] for row in rows)
             for handle, cells in opened.items():
@@ -204,7 +198,8 @@ class SqlRewards:
                 if rows:
                     connection.execute(sa.insert(tables.events), list(rows.values()))
                 reported = [tables.reported_of(row) for row in rows.values() if row["place"] is not None]
-                self._name_metrics(connection, reported)
+                named = self._metrics.name_unknown(connection, reported)
+            self._metrics.add(named)
             self._waiting += waiting
             self._counted.touch(reported)
         return tuple(receipts_of(events, stored, rows, self.metric, now_s=now_s))
@@ -277,10 +272,9 @@ class SqlRewards:
         Returns:
             By version and beginning of the cell: by metric, `n` exposures with a value and their `sum`.
         """
-        metrics = [metric for (name, _), metric in [*self._metrics.items()] if name == handle]
         with self._database.reading() as connection:
             return values.history(
-                connection, handle, metrics, since_s=since_s, until_s=until_s, step_s=step_s
+                connection, handle, self._metrics.of(handle), since_s=since_s, until_s=until_s, step_s=step_s
             )
 
     def drawn(
@@ -336,8 +330,7 @@ class SqlRewards:
             kept_s, unknown_s = now_s - EVENTS_KEPT_S, now_s - self._retention_s - UNKNOWN_KEPT_S
             with self._begun() as connection:
                 for handle in self._handles:
-                    windows = [self._metrics[key].window_s for key in self._followed if key[0] == handle]
-                    end_s = now_s - max(windows, default=0.0) - self._retention_s
+                    end_s = now_s - self._metrics.longest_window_s(handle) - self._retention_s
                     queries.forget_requests(connection, handle, before_s=end_s)
                     queries.forget_counts(connection, handle, before_s=kept_s)
                 queries.forget_events(connection, before_s=kept_s)
@@ -380,16 +373,7 @@ class SqlRewards:
                 key = [column == row[column.name] for column in table.primary_key]
                 connection.execute(sa.update(table).where(*key).values(**known))
                 attributed.append(tables.reported_of({**row, **known}))
-        self._name_metrics(connection, attributed)
         return attributed
-
-    def _name_metrics(self, connection: Connection, reported: Iterable[Reported]) -> None:
-        """Remember metrics that nobody follows, so that their history can be found."""
-        seen = {(each.exposure.handle, each.event.metric) for each in reported}
-        for handle, name in sorted(seen - set(self._metrics)):
-            metric = Metric(name=name)
-            queries.define_metric(connection, handle, metric, is_followed=False)
-            self._metrics[handle, name] = metric
 
     def _check_room(self, more: int) -> None:
         """Refuse events that would wait, where too many do already; those of known requests have room for ever."""

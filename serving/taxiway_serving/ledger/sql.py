@@ -17,9 +17,9 @@ from taxiway_serving.ledger.parsed import Parsed
 from taxiway_serving.ledger.store import Change, Endpoint, Fleet, Note, Rollout, Variant, Wish
 from taxiway_serving.ledger.term import Term
 from taxiway_serving.ledger.upgrade import rollout_from_first_schema
+from taxiway_serving.rollout.plans import plan_from_json, step_to_json
 from taxiway_serving.rollout.spec import spec_from_json
 from taxiway_serving.rollout.state import HeaderRoute, Status, state_from_json
-from taxiway_serving.rollout.steps import plan_from_json, step_to_json
 from taxiway_serving.split import Split
 
 ATTEMPTS = "attempts"

@@ -1,5 +1,6 @@
 """One controller's time as the leader: what its transactions are held to, and until when it may act."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from taxiway_serving.errors import NotLeaderError
 from taxiway_serving.ledger.tables import lease
@@ -14,6 +16,12 @@ from taxiway_serving.ledger.tables import lease
 NAME: Final = "controller"
 """The one row of the lease."""
 _LOCK: Final = 0x7461786977617901
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_END_HOLDERS: Final = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND CAST(classid AS bigint) << 32 | CAST(objid AS bigint) = :lock AND objsubid = 1"
+).bindparams(lock=_LOCK)
 
 
 def steady_s() -> float:
@@ -93,6 +101,25 @@ class Term:
             raise NotLeaderError(self.holder)
 
 
-def hold_all_off(connection: Connection) -> None:
-    """Wait for the transactions of the term that is, and let no other begin before this one is committed."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+def hold_all_off(connection: Connection, *, patience_s: float) -> None:
+    """Wait for the transactions of the term that is, and let no other begin before this one is committed.
+
+    What is not done in time is ended. PostgreSQL itself ends a transaction in which nothing is said, but not one whose
+    process stands still between two of many rows: these come as one message, for whose end it waits for ever.
+
+    Args:
+        connection: In a transaction.
+        patience_s: Seconds to wait before others' transactions are ended, > 0.
+    """
+    hold = sa.select(sa.func.pg_advisory_xact_lock(_LOCK))
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = {math.ceil(patience_s * 1000)}"))
+            connection.execute(hold)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+            raise
+        connection.execute(_END_HOLDERS)
+        connection.execute(hold)
+    else:
+        connection.execute(sa.text("SET LOCAL lock_timeout TO DEFAULT"))

@@ -101,6 +101,7 @@ class Observation:
         rewards: What each arm has earned so far, stable's too.
         compared: Answers to mirrored requests, by candidate.
         verified: Whether a candidate's contract holds at this step; candidates without one are absent.
+        unverified: Where that is unknown though it was asked: why, in words.
         restarts: Of each candidate's process so far.
         baseline_ms: The stable version's own p99, once enough of its answers were seen.
         group: The other rollouts of the group; None without one.
@@ -120,6 +121,7 @@ class Observation:
     rewards: Mapping[int, Rewards] = field(default_factory=dict)
     compared: Mapping[int, Compared] = field(default_factory=dict)
     verified: Mapping[int, Answer] = field(default_factory=dict)
+    unverified: Mapping[int, str] = field(default_factory=dict)
     restarts: Mapping[int, int] = field(default_factory=dict)
     baseline_ms: float | None = None
     group: GroupSeen | None = None
@@ -143,6 +145,7 @@ class Observation:
             "evidence": self.evidence.name,
             "candidates": _answers(self.candidates),
             "verified": _answers(self.verified),
+            "unverified": _texts(self.unverified),
             "counts": {
                 key: _short(asdict(counts)) for key, counts in self.counts.items() if counts != NOTHING
             },
@@ -186,6 +189,7 @@ def observation_from_json(data: Mapping[str, Any]) -> Observation:
         evidence=Answer[data["evidence"]],
         candidates=_read_answers(data.get("candidates", {})),
         verified=_read_answers(data.get("verified", {})),
+        unverified={int(version): reason for version, reason in data.get("unverified", {}).items()},
         counts={key: Counts(**counts) for key, counts in data.get("counts", {}).items()},
         values={
             key: tuple(_value(each) for each in values) for key, values in data.get("values", {}).items()

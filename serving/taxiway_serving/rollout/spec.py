@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.names import check_handle, check_version
 from taxiway_serving.rollout.metrics import Metric, metric_from_json
-from taxiway_serving.rollout.steps import Step, plan_faults, plan_from_json, step_to_json
+from taxiway_serving.rollout.plans import plan_faults, plan_from_json, step_to_json
+from taxiway_serving.rollout.steps import Step
 from taxiway_serving.rollout.typed import is_number
 
 T = TypeVar("T")

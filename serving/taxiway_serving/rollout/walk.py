@@ -101,7 +101,8 @@ def _set(
     """A route that was read back is set; a candidate with a contract has to hold it at every weight anew."""
     unproven = [version for version in versions if seen.verified.get(version, Answer.YES) is not Answer.YES]
     if isinstance(step, SetWeight) and unproven and state.weights:
-        told = ", ".join(f"version {version}" for version in unproven)
+        whys = {version: f" ({why})" for version, why in seen.unverified.items()}
+        told = ", ".join(f"version {version}{whys.get(version, '')}" for version in unproven)
         reason = f"waiting for the contract to be verified again: {told}"
         return Waited(state=state, reason=reason, is_unseen=True)
     what = f"{state.weight_pct:g} %" if isinstance(step, SetWeight) else "the route"

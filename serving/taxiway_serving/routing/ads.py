@@ -146,6 +146,7 @@ class AdsRouter:
         try:
             return Answer.YES if self._reads_back(goal, sessions) else Answer.UNKNOWN
         except TransportError:
+            # An Envoy that cannot be asked may have another table; the next tick asks again.
             return Answer.UNKNOWN
 
     def rejection(self, revision: Revision) -> str | None:
@@ -287,6 +288,7 @@ class AdsRouter:
         try:
             return Answer.of(all(self._ask(question).values()))
         except TransportError:
+            # One that cannot be asked may be the one that differs.
             return Answer.UNKNOWN
 
     def _ask(self, question: Callable[[str, Admin], T]) -> dict[str, T]:

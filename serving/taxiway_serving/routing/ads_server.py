@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taxiway_serving.errors import TransportError
@@ -24,7 +25,7 @@ ALIVE_TIMEOUT_S: Final = 20.0
 
 HEALTH: Final = "grpc.health.v1.Health/Check"
 _SERVING: Final = b"\x08\x01"
-_START_S: Final = 30.0
+_START_S: Final = 60.0
 _LARGEST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -83,8 +84,11 @@ class AdsServer:
 
     def soon(self, action: Callable[[], None]) -> None:
         """Do something in the thread of the streams; nothing where none can be open."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(action)
+        loop = self._loop
+        if loop is not None:
+            # One that was closed a moment ago has no stream left that it could be done for.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(action)
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:

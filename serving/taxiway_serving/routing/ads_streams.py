@@ -199,6 +199,7 @@ class Streams:
         """Return some of the clusters as soon as they are warm; all of them when that must be so."""
         deadline = time.monotonic() + _WARM_PATIENCE_S
         while time.monotonic() < deadline:
+            # An Envoy that does not answer now is asked again, as long as there is patience.
             with suppress(TransportError):
                 warm = await asyncio.to_thread(self._active, node, names)
                 if warm:

@@ -202,6 +202,7 @@ def _parsed(path: Path) -> dict[str, object]:
     try:
         value = json.loads(content) if content else {}
     except ValueError:
+        # Not what was written here: it holds no cluster to keep, and is replaced whole.
         return {}
     return value if isinstance(value, dict) else {}
 

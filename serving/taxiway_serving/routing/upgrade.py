@@ -106,6 +106,7 @@ def _wait_until_ready(settings: ServingSettings) -> None:
             ):
                 return
         except httpx.HTTPError:
+            # It is still starting; that it never listens is said below.
             pass
         time.sleep(_POLL_S)
     end = (settings.envoy_dir / "upgrade.log").read_text(errors="replace")[-2000:]

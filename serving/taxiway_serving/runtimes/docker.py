@@ -17,7 +17,8 @@ from typing import Any, Final
 from taxiway_serving import names
 from taxiway_serving.errors import InvalidSpecError, ToolFailedError, TransportError
 from taxiway_serving.names import VariantId
-from taxiway_serving.runtimes.engine import CONFLICT, Container, Engine, connect_late
+from taxiway_serving.runtimes.containers import Container
+from taxiway_serving.runtimes.engine import CONFLICT, Engine, connect_late
 from taxiway_serving.runtimes.images import MODEL_DIR, Image, Images
 from taxiway_serving.runtimes.keeper import Keeper
 from taxiway_serving.runtimes.records import Folder, Record

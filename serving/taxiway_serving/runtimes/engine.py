@@ -8,63 +8,16 @@ import functools
 import hashlib
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from taxiway_serving.errors import ToolFailedError, TransportError
+from taxiway_serving.runtimes.containers import Container, Found, carrying
 
 MISSING, CONFLICT = 404, 409
 BUILD_TAIL_LINES = 40
 TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """A container, as it was when it was looked at.
-
-    Attributes:
-        id: The engine's id.
-        name: Its name.
-        status: `created`, `running`, `exited`, or another word of the engine.
-        exit_code: How it ended; 0 while it runs.
-        is_out_of_memory: Whether the kernel ended something in it for its memory.
-        error: What the engine says about its end, such as a start that failed.
-        labels: Its labels.
-        ports: The host's port on which each of its TCP ports is published.
-        addresses: Its address in each of its networks.
-    """
-
-    id: str
-    name: str
-    status: str
-    exit_code: int = 0
-    is_out_of_memory: bool = False
-    error: str = ""
-    labels: Mapping[str, str]
-    ports: Mapping[int, int] = field(default_factory=dict)
-    addresses: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it runs, paused or not."""
-        return self.status in ("running", "paused", "restarting")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """An image that is on the engine.
-
-    Attributes:
-        id: The engine's id, which is made of its content.
-        user: Who its processes run as, "" for root.
-        labels: Its labels.
-    """
-
-    id: str
-    user: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def connect(url: str, certificates: Path | None = None, timeout_s: float = TIMEOUT_S) -> Any:
@@ -161,15 +114,10 @@ class Engine:
 
     def image(self, name: str) -> Found | None:
         """Return an image that is on the engine, by tag, digest or id; None if it is not there."""
-        try:
-            with self._asking("image inspect"):
-                found = self._client.inspect_image(name)
-        except ToolFailedError as error:
-            if error.exit_code == MISSING:
-                return None
-            raise
-        config = found["Config"] or {}
-        return Found(id=found["Id"], user=config.get("User") or "", labels=config.get("Labels") or {})
+        found = None
+        with self._asking("image inspect", MISSING):
+            found = self._client.inspect_image(name)
+        return Found.inspected(found) if found else None
 
     def image_id(self, name: str) -> str | None:
         """Return the id of an image that is on the engine, by tag, digest or id; None if it is not there."""
@@ -178,20 +126,19 @@ class Engine:
 
     def images(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Return the tags of every image that carries the labels."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
         with self._asking("images"):
-            found = self._client.images(filters={"label": wanted})
+            found = self._client.images(filters=carrying(labels))
         return tuple(sorted(tag for item in found for tag in item["RepoTags"] or ()))
 
     def remove_image(self, name: str) -> bool:
         """Remove an image, and return whether it is gone; one that a container or another image needs stays."""
         try:
-            with self._asking("rmi"):
+            with self._asking("rmi", MISSING):
                 self._client.remove_image(name)
         except ToolFailedError as error:
-            if error.exit_code not in {MISSING, CONFLICT}:
+            if error.exit_code != CONFLICT:
                 raise
-            return error.exit_code == MISSING
+            return False
         return True
 
     def pull(self, name: str) -> None:
@@ -247,51 +194,26 @@ class Engine:
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         """Return every container that carries the labels, whatever its state."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._asking("ps"):
-            found = self._client.containers(all=True, filters={"label": wanted})
-        looks = (self.find(item["Id"]) for item in found)
+        looks = (self.find(item["Id"]) for item in self._listed(labels))
         return tuple(look for look in looks if look)
 
     def find(self, name: str) -> Container | None:
         """Return a container by its name or id; None if it is not there."""
-        try:
-            with self._asking("inspect"):
-                found = self._client.inspect_container(name)
-        except ToolFailedError as error:
-            if error.exit_code == MISSING:
-                return None
-            raise
-        state = found["State"]
-        return Container(
-            id=found["Id"],
-            name=found["Name"].lstrip("/"),
-            status=state["Status"],
-            exit_code=state["ExitCode"],
-            is_out_of_memory=state["OOMKilled"],
-            error=state["Error"],
-            labels=found["Config"]["Labels"] or {},
-            ports=_published(found["NetworkSettings"]["Ports"] or {}),
-            addresses=_addresses(found["NetworkSettings"]["Networks"] or {}),
-        )
+        found = None
+        with self._asking("inspect", MISSING):
+            found = self._client.inspect_container(name)
+        return Container.inspected(found) if found else None
 
     def glimpse(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         """Return every container that carries the labels by one question; how those that ended did is left out."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._asking("ps"):
-            found = self._client.containers(all=True, filters={"label": wanted})
-        return tuple(_listed(item) for item in found)
+        return tuple(Container.listed(item) for item in self._listed(labels))
 
     def tail(self, container: str, lines: int) -> str:
         """Return the last lines that a container printed, "" for one that is gone."""
-        try:
-            with self._asking("logs"):
-                told = self._client.logs(container, tail=lines)
-        except ToolFailedError as error:
-            if error.exit_code in {MISSING, CONFLICT}:
-                return ""
-            raise
-        return str(told.decode("utf-8", "replace")).rstrip("\n")
+        told: bytes = b""
+        with self._asking("logs", MISSING, CONFLICT):
+            told = self._client.logs(container, tail=lines)
+        return told.decode("utf-8", "replace").rstrip("\n")
 
     def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Create a container from a body of the engine's own API, and return its id."""
@@ -305,12 +227,8 @@ class Engine:
 
     def stop(self, container: str, grace_s: float) -> None:
         """Ask a container to end, and end it after a while; it stays with its log. One that is gone is welcome."""
-        try:
-            with self._asking("stop"):
-                self._client.stop(container, timeout=max(0, round(grace_s)))
-        except ToolFailedError as error:
-            if error.exit_code != MISSING:
-                raise
+        with self._asking("stop", MISSING):
+            self._client.stop(container, timeout=max(0, round(grace_s)))
 
     def end(self, container: str, grace_s: float) -> None:
         """Ask a container to end, end it after a while, and remove it with its volumes; one that is gone is welcome."""
@@ -319,12 +237,8 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Remove a container with its volumes, at once; one that is gone, or is being removed, is welcome."""
-        try:
-            with self._asking("rm"):
-                self._client.remove_container(container, v=True, force=True)
-        except ToolFailedError as error:
-            if error.exit_code not in {MISSING, CONFLICT}:
-                raise
+        with self._asking("rm", MISSING, CONFLICT):
+            self._client.remove_container(container, v=True, force=True)
 
     def put(self, container: str, folder: str, archive: Iterable[bytes]) -> None:
         """Unpack a tar archive in a folder of a container."""
@@ -352,47 +266,28 @@ class Engine:
             named = answer.get("aux") or named
         return named
 
-    def _asking(self, command: str) -> Any:
-        return _asking(self.url, command)
+    def _listed(self, labels: Mapping[str, str]) -> Any:
+        with self._asking("ps"):
+            return self._client.containers(all=True, filters=carrying(labels))
+
+    def _asking(self, command: str, *welcome: int) -> AbstractContextManager[None]:
+        return _asking(self.url, command, *welcome)
 
 
 @contextmanager
-def _asking(url: str, command: str) -> Iterator[None]:
+def _asking(url: str, command: str, *welcome: int) -> Iterator[None]:
+    """Turn the SDK's errors into ours; a refusal whose status is welcome ends the block, and nothing more."""
     from docker.errors import APIError, DockerException  # type: ignore[import-untyped]
 
     try:
         yield
     except APIError as error:
         status = error.status_code or 0
-        raise ToolFailedError(f"docker {command}", status, str(error.explanation or error)) from error
+        if status not in welcome:
+            raise ToolFailedError(f"docker {command}", status, str(error.explanation or error)) from error
     except (DockerException, ConnectionError, TimeoutError) as error:
         raise TransportError(f"the Docker engine at {url}", str(error)) from error
     except OSError as error:
         if error.errno is not None:
             raise
         raise TransportError(f"the Docker engine at {url}", str(error)) from error
-
-
-def _listed(item: Mapping[str, Any]) -> Container:
-    ports = {each["PrivatePort"]: each["PublicPort"] for each in item["Ports"] or () if "PublicPort" in each}
-    return Container(
-        id=item["Id"],
-        name=item["Names"][0].lstrip("/"),
-        status=item["State"],
-        labels=item["Labels"] or {},
-        ports=ports,
-        addresses=_addresses((item.get("NetworkSettings") or {}).get("Networks") or {}),
-    )
-
-
-def _published(ports: Mapping[str, Any]) -> dict[int, int]:
-    """Return published ports from the engine's `{"3000/tcp": [{"HostPort": "32768"}]}`."""
-    return {
-        int(name.partition("/")[0]): int(bound[0]["HostPort"])
-        for name, bound in ports.items()
-        if bound and name.endswith("/tcp")
-    }
-
-
-def _addresses(networks: Mapping[str, Any]) -> dict[str, str]:
-    return {name: each["IPAddress"] for name, each in networks.items() if each.get("IPAddress")}

@@ -18,7 +18,8 @@ from typing import Final
 from taxiway_serving import archive
 from taxiway_serving.archive import READ_ONLY, Entry
 from taxiway_serving.errors import ConflictError, InvalidSpecError, ToolFailedError
-from taxiway_serving.runtimes.engine import Engine, Found
+from taxiway_serving.runtimes.containers import Found
+from taxiway_serving.runtimes.engine import Engine
 from taxiway_serving.runtimes.runtime import VariantSpec
 
 MODEL_DIR: Final = "/taxiway/model"

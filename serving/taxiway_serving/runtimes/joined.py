@@ -54,5 +54,10 @@ class JoinedRuntime:
         self._remote.stop(variant, grace_s=grace_s)
         self._own.stop(variant, grace_s=grace_s)
 
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        self._remote.close()
+        self._own.close()
+
     def _of(self, variant: VariantId) -> Runtime:
         return self._remote if self._remote.knows(variant) else self._own

@@ -46,7 +46,7 @@ class Keeper:
         self._client = httpx.Client(timeout=_PROBE_TIMEOUT_S, trust_env=False)
 
     def close(self) -> None:
-        """Close the connections. The variants run on."""
+        """Close the connections to the replicas and of the machine. See `Runtime.close`."""
         self._client.close()
         self._machine.close()
 

@@ -11,7 +11,8 @@ class Machine(Protocol):
     """Starts single replicas, and knows again what it started, whoever did it and whenever.
 
     One thread calls it at a time, but for `end`, which several may call for different replicas. Every method raises
-    TransportError if it could not be found out: that is no sign of anything that runs.
+    TransportError if it could not be found out: that is no sign of anything that runs. Containers have images that must
+    go at some time, and an engine behind a connection; a machine that has neither leaves `tidy` and `close` empty.
     """
 
     def check(self, spec: VariantSpec) -> None:

@@ -151,10 +151,10 @@ class ProcessMachine:
         return folder.tail(lines)
 
     def tidy(self, needed: Collection[Record]) -> None:
-        """Leave everything: what a process needs is shared. See `Machine.tidy`."""
+        """Remove nothing: environment and model were there before, and others use them. See `Machine.tidy`."""
 
     def close(self) -> None:
-        """Close nothing. See `Machine.close`."""
+        """Close nothing: no connection leads to a process. See `Machine.close`."""
 
     def _ports(self) -> set[int]:
         replicas = (each for first in folders(self._home) for each in first.replicas())

@@ -74,7 +74,7 @@ class RemoteRuntime:
         self._said: dict[str, Answer] = {}
 
     def close(self) -> None:
-        """Close the connections of the probes."""
+        """Close the connections of the probes. See `Runtime.close`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 

@@ -210,6 +210,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close the connections; what runs runs on, and is found again by the next runtime of the home. Idempotent."""
+        ...
+
 
 _PATHS = ("bento_dir", "python", "model_dir", "contract")
 _SELDOM = (

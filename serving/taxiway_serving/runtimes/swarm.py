@@ -49,10 +49,6 @@ _SHOWN_LINES: Final = 20
 Prepared = Callable[[VariantSpec], Image | None]
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class SwarmRuntime:
     """Runs each variant as a service. A `Runtime`.
 
@@ -63,7 +59,7 @@ class SwarmRuntime:
         home: Folder that remembers what does not run: what waits for its image, what was stopped, and its log.
         owner: What tells the services of these controllers from any others of the Swarm.
         clock: Seconds since the epoch.
-        on_close: Called when the runtime is closed.
+        on_close: Called when the runtime is closed: it closes what `prepared` needs. None where that needs nothing.
     """
 
     def __init__(
@@ -74,7 +70,7 @@ class SwarmRuntime:
         *,
         owner: str,
         clock: Callable[[], float] = time.time,
-        on_close: Callable[[], None] = _nothing,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
         self._prepared = prepared
@@ -100,10 +96,11 @@ class SwarmRuntime:
         return cls(engine, images.prepared, home, owner=owner, on_close=images.close)
 
     def close(self) -> None:
-        """Close the connections. The variants run on."""
+        """Close the connections to the replicas and the manager. See `Runtime.close`."""
         self._lookout.close()
         self._engine.rest()
-        self._on_close()
+        if self._on_close:
+            self._on_close()
 
     def ensure(self, spec: VariantSpec) -> None:
         """Find the variant's service as specified, make it, or change it. See `Runtime.ensure`.

@@ -3,18 +3,17 @@
 What a service is for is decided by who asks: `swarm.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
-from taxiway_serving.errors import ToolFailedError, TransportError
+from taxiway_serving.errors import TransportError
+from taxiway_serving.runtimes.containers import carrying, seconds
 from taxiway_serving.runtimes.engine import MISSING, Engine
 
 _LOG_TIMEOUT_S: Final = 2.0
 _PIECE_BYTES: Final = 64 * 1024
 _HEAD_LENGTH: Final = 8
-_STAMP_LENGTH: Final = len("2026-05-01T12:00:00")
 _NOWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104  # what a manager says of itself; nothing is bound to it
 LOOPBACK: Final = "127.0.0.1"
 
@@ -83,20 +82,16 @@ class SwarmEngine(Engine):
 
     def services(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
         """Return every service that carries the labels."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
         with self._asking("service ls"):
-            found = self._client.services(filters={"label": wanted})
+            found = self._client.services(filters=carrying(labels))
         return tuple(_service(item) for item in found)
 
     def service(self, name: str) -> Service | None:
         """Return a service by its name or id; None if there is none."""
-        try:
-            with self._asking("service inspect"):
-                return _service(self._client.inspect_service(name))
-        except ToolFailedError as error:
-            if error.exit_code == MISSING:
-                return None
-            raise
+        found = None
+        with self._asking("service inspect", MISSING):
+            found = self._client.inspect_service(name)
+        return _service(found) if found else None
 
     def create_service(self, spec: Mapping[str, Any]) -> str:
         """Make a service from a body of the engine's own API, and return its id."""
@@ -110,19 +105,12 @@ class SwarmEngine(Engine):
 
     def remove_service(self, service: str) -> None:
         """Remove a service, whose tasks end then; one that is gone is welcome."""
-        try:
-            with self._asking("service rm"):
-                self._client.remove_service(service)
-        except ToolFailedError as error:
-            if error.exit_code != MISSING:
-                raise
+        with self._asking("service rm", MISSING):
+            self._client.remove_service(service)
 
     def tasks(self, labels: Mapping[str, str]) -> tuple[Task, ...]:
         """Return the tasks, those that ended lately included, of services that carry the labels."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._asking("service ps"):
-            found = self._client.tasks(filters={"label": wanted})
-        return tuple(_task(item) for item in found)
+        return tuple(_task(item) for item in self._tasks(labels))
 
     def nodes(self) -> Mapping[str, str]:
         """Return the address of every node that answers its manager, by id."""
@@ -135,35 +123,52 @@ class SwarmEngine(Engine):
 
         A node that is lost sends nothing and no end: what came before that is returned.
         """
+        told, broken = self._log(service, {"stdout": 1, "stderr": 1, "tail": lines}, _LOG_TIMEOUT_S)
+        if broken and not told:
+            raise broken
+        text = b"".join(pieces(told)).decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _tasks(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        with self._asking("service ps"):
+            return list(self._client.tasks(filters=carrying(labels)))
+
+    def _log(
+        self, service: str, asked: Mapping[str, Any], timeout_s: float
+    ) -> tuple[bytes, TransportError | None]:
+        """Return what came of a service's log, b"" for one that is gone, and why that may not be all of it.
+
+        Args:
+            service: Which one.
+            asked: Parameters of the engine's API.
+            timeout_s: Seconds that a node may be silent while it sends: one that is lost sends nothing, and no end.
+        """
         told: list[bytes] = []
         # The SDK's own way waits without an end.
         client = self._client
         url = f"{client.base_url}/v{client.api_version}/services/{service}/logs"
-        asked = {"stdout": 1, "stderr": 1, "tail": lines}
         try:
             with (
                 self._asking("service logs"),
-                client.get(url, params=asked, timeout=_LOG_TIMEOUT_S, stream=True) as answer,
+                client.get(url, params=asked, timeout=timeout_s, stream=True) as answer,
             ):
-                if answer.status_code == MISSING:
-                    return ""
-                answer.raise_for_status()
-                told.extend(answer.iter_content(_PIECE_BYTES))
-        except TransportError:
-            if not told:
-                raise
-        text = _without_heads(b"".join(told)).decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-lines:])
+                if answer.status_code != MISSING:
+                    answer.raise_for_status()
+                    told.extend(answer.iter_content(_PIECE_BYTES))
+        except TransportError as error:
+            return b"".join(told), error
+        return b"".join(told), None
 
 
-def _without_heads(stream: bytes) -> bytes:
-    """Return what was printed, of a stream whose pieces have heads: a word of 4 bytes, and their length."""
-    pieces, place = [], 0
+def pieces(stream: bytes) -> Iterator[bytes]:
+    """Give the whole pieces of a log, which have heads: a word of 4 bytes, and their length. A torn one is left out."""
+    place = 0
     while place + _HEAD_LENGTH <= len(stream):
         start = place + _HEAD_LENGTH
         place = start + int.from_bytes(stream[place + 4 : start], "big")
-        pieces.append(stream[start:place])
-    return b"".join(pieces)
+        if place > len(stream):
+            return
+        yield stream[start:place]
 
 
 def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +191,7 @@ def _service(item: Mapping[str, Any]) -> Service:
         index=int(item["Version"]["Index"]),
         labels=item["Spec"].get("Labels") or {},
         spec=item["Spec"],
-        since_s=max(_seconds(item["CreatedAt"]), _seconds(status.get("StartedAt", ""))),
+        since_s=max(seconds(item["CreatedAt"]), seconds(status.get("StartedAt", ""))),
         update=status.get("State", ""),
         message=status.get("Message", ""),
     )
@@ -201,7 +206,7 @@ def _task(item: Mapping[str, Any]) -> Task:
         node=item.get("NodeID", ""),
         state=status["State"],
         wish=item["DesiredState"],
-        since_s=_seconds(status["Timestamp"]),
+        since_s=seconds(status["Timestamp"]),
         labels=item["Spec"]["ContainerSpec"].get("Labels") or {},
         ports={each["TargetPort"]: each["PublishedPort"] for each in ports if "PublishedPort" in each},
         pid=(status.get("ContainerStatus") or {}).get("PID") or None,
@@ -213,8 +218,3 @@ def _address(node: Mapping[str, Any]) -> str:
     manager = (node.get("ManagerStatus") or {}).get("Addr", "").rpartition(":")[0]
     known = [text for text in (node["Status"].get("Addr", ""), manager) if text not in _NOWHERE]
     return known[0] if known else LOOPBACK
-
-
-def _seconds(stamp: str) -> float:
-    """Return a time stamp of the engine, which is in UTC, in seconds since the epoch; 0.0 for none."""
-    return datetime.fromisoformat(f"{stamp[:_STAMP_LENGTH]}+00:00").timestamp() if stamp else 0.0

@@ -1,8 +1,9 @@
 """The comparator: takes mirrored requests from the gateway, answers them at once, and compares afterwards.
 
-It listens on loopback and takes whatever names a handle that is followed. It needs no secret, because it takes
-questions only: what is compared are the variants' own answers, and whoever can send it a question can send it to the
-gateway as well, which mirrors it here. What it must not do is hold anybody up, or ask twice.
+It listens on loopback unless Envoys are elsewhere, and takes whatever names a handle that is followed. It needs no
+secret, because it takes questions only: what is compared are the variants' own answers, and whoever can send it a
+question can send it to the gateway as well, which mirrors it here. What it must not do is hold anybody up, or ask
+twice.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ from typing import Final
 from aiohttp import web
 
 from taxiway_serving.names import HEADER_HANDLE, check_handle
+from taxiway_serving.settings import LOOPBACK
 from taxiway_serving.shadow.calls import Call, Caller
 from taxiway_serving.shadow.lane import Comparing, Counts, Lane, Limits
 from taxiway_serving.shadow.log import ShadowWriter, log_path
 
-HOST: Final = "127.0.0.1"
 _READ_S: Final = 10.0
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 _STOP_S: Final = 5.0
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Comparator:
     Made by `comparing`.
 
     Attributes:
-        host: Where it listens: loopback.
+        host: Where it listens, as a number: Envoys are told so.
         port: The same again after a restart, unless somebody took it meanwhile.
     """
 
@@ -48,7 +49,8 @@ class Comparator:
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
-        self.host, self.port = HOST, int(listener.getsockname()[1])
+        address: tuple[str, int] = listener.getsockname()
+        self.host, self.port = address
         self._home, self._listener, self._limits, self._clock = home, listener, limits, clock
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
@@ -159,16 +161,21 @@ class Comparator:
 
 @contextmanager
 def comparing(
-    home: Path, *, limits: Limits | None = None, clock: Callable[[], float] = time.time
+    home: Path,
+    *,
+    host: str = LOOPBACK,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[Comparator]:
     """Run a comparator in a thread of its own while the context lasts.
 
     Args:
         home: The controller's home; logs and the port go to `shadow/` in it.
+        host: Address to listen on, which every Envoy reaches.
         limits: What it may cost.
         clock: Seconds since the epoch.
     """
-    with _listen(home / "shadow" / "port") as listener:
+    with _listen(home / "shadow" / "port", host) as listener:
         comparator = Comparator(home, listener=listener, limits=limits or Limits(), clock=clock)
         thread = threading.Thread(target=comparator.run, name="comparator", daemon=True)
         thread.start()
@@ -189,7 +196,7 @@ async def _body(request: web.Request) -> bytes | None:
         return None
 
 
-def _listen(remembered: Path) -> socket.socket:
+def _listen(remembered: Path, host: str) -> socket.socket:
     """Listen where the comparator before did: the gateway's table then stays as it is over a restart."""
     remembered.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -197,18 +204,19 @@ def _listen(remembered: Path) -> socket.socket:
     except (FileNotFoundError, ValueError):
         port = 0
     try:
-        listener = _bound(port)
+        listener = _bound(host, port)
     except (OSError, OverflowError):
-        listener = _bound(0)
+        # Somebody took it meanwhile, or it is none: any port will do, and the table follows.
+        listener = _bound(host, 0)
     remembered.write_text(f"{listener.getsockname()[1]}\n")
     return listener
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(128)
     except BaseException:
         listener.close()

@@ -10,7 +10,7 @@ from typing import Any, Final
 LABEL_PREFIX: Final = "taxiway."
 """Every label of a container that is made through the filter begins so."""
 MARKS: Final = frozenset({"taxiway.job", "taxiway.home"})
-"""One of them is on each, of a component or of a variant, and on no image: containers inherit an image's labels."""
+"""One of them is on each container of a component or a variant. No build may ask for one: containers inherit labels."""
 
 MOST_BYTES: Final = 1 << 20
 _MOUNT_KEYS: Final = frozenset({"Type", "Target", "Source", "ReadOnly", "VolumeOptions", "TmpfsOptions"})

@@ -132,6 +132,7 @@ def _list_faults(query: Mapping[str, list[str]]) -> tuple[str, ...]:
     try:
         filters = [json.loads(text) for text in query.get("filters", [])]
     except ValueError:
+        # Filters that cannot be read name no label, and are refused for that.
         filters = []
     labels = filters[0].get("label", []) if len(filters) == 1 and isinstance(filters[0], dict) else []
     if any(str(label).startswith(bodies.LABEL_PREFIX) for label in labels):
@@ -147,4 +148,16 @@ def _build_faults(query: Mapping[str, list[str]]) -> tuple[str, ...]:
         faults.append(f"an image must be named taxiway/NAME:TAG, got {', '.join(tags) or 'nothing'}")
     if query.get("networkmode", [""])[0] not in {"none", "default"}:
         faults.append("the network of a build must be none or default")
-    return tuple(faults)
+    return (*faults, *_label_faults(query.get("labels", ["{}"])[0]))
+
+
+def _label_faults(text: str) -> tuple[str, ...]:
+    """Refuse labels by which containers are ours: who starts one of the image elsewhere would have made it ours."""
+    try:
+        labels = json.loads(text)
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, dict):
+        return ("the labels of a build must be a JSON object",)
+    marks = sorted(bodies.MARKS & set(labels))
+    return tuple(f"an image must not have the label {mark}" for mark in marks)

@@ -82,8 +82,7 @@ def counterfactual(
     _check(shares, rewards, least, most)
     chances = np.where(is_drawn, 1 / np.where(is_drawn, shares, 1.0), 0.0)
     drawn = int(is_drawn.sum())
-    reason = _missing_support(chances, version, drawn)
-    if reason:
+    if reason := _missing_support(chances, version, drawn):
         value, low, high = None, least, most
     else:
         floor = float(shares[is_drawn].min()) if least_share is None else least_share

@@ -5,7 +5,7 @@ from typing import Any
 
 from taxiway_serving.errors import InvalidSpecError
 from taxiway_serving.rollout.metrics import metric_name_faults
-from taxiway_serving.rollout.steps import read_step
+from taxiway_serving.rollout.plans import read_step
 from taxiway_serving.rollout.typed import is_number
 
 
