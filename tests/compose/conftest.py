@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from taxiway.trial.compose import find_command
+from taxiway.trial.layout import Layout
+from taxiway.trial.naming import names_of
+from taxiway.trial.needs import find_command
 from taxiway.trial.secret_files import make_secrets
+from taxiway_serving.runtimes.images import OWNER
 from tests.compose import local_images
 from tests.containers.conftest import client, engine
 
@@ -78,6 +82,8 @@ class Played:
         summary: What it wrote; empty where it did not come so far.
         logs: The log of each service.
         secrets: Every secret that it had.
+        project: Its name among compose's projects.
+        left: What the engine had at its end and not before the first trial, by kind.
     """
 
     exit_code: int
@@ -85,14 +91,35 @@ class Played:
     summary: dict[str, Any]
     logs: dict[str, str]
     secrets: tuple[str, ...]
+    project: str
+    left: dict[str, set[str]]
 
 
-@pytest.fixture(scope="session")
+def held(client: Any) -> dict[str, set[str]]:
+    """Return what the engine has, whoever made it; of images those with a name, but for those of components."""
+    images = {
+        tag
+        for each in client.images()
+        if not {"taxiway.handle", "taxiway.lock"} & set(each["Labels"] or ()) or OWNER in each["Labels"]
+        for tag in each["RepoTags"] or ()
+    }
+    return {
+        "containers": {each["Id"] for each in client.containers(all=True)},
+        "networks": {each["Name"] for each in client.networks()},
+        "volumes": {each["Name"] for each in client.volumes()["Volumes"] or ()},
+        "images": images - {"<none>:<none>"},
+    }
+
+
+@pytest.fixture(scope="module")
 def play(
     bases: dict[str, str], client: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Played]]:
     """Return a function that plays the story in containers, as its user would; in the end nothing may be left."""
-    home = tmp_path_factory.mktemp("trial") / ".trial-docker"
+    # Volumes are named by the folder: no trial that was cut off, in a folder of the same name, has left any.
+    home = tmp_path_factory.mktemp("trial") / secrets.token_hex(4)
+    project = names_of(Layout(checkout=ROOT, home=home)).project
+    before = held(client)
     command = [sys.executable, "-m", "taxiway.trial", "--docker", "--home", str(home)]
     environment = {**os.environ, **bases}
 
@@ -114,20 +141,23 @@ def play(
             summary=json.loads(summary.read_text()) if summary.exists() else {},
             logs={path.stem: path.read_text(errors="replace") for path in home.glob("logs/*")},
             secrets=words_of(home / "secrets"),
+            project=project,
+            left={kind: names - before[kind] for kind, names in held(client).items()},
         )
 
     yield run
     subprocess.run([*command, "--clean"], cwd=ROOT, env=environment, check=True)
-    assert not client.volumes(filters={"label": "com.docker.compose.project=taxiway"})["Volumes"]
+    left = {kind: names - before[kind] for kind, names in held(client).items()}
+    assert not any(left.values()), left
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def played(play: Callable[..., Played]) -> Played:
     """Return the story, played to its end."""
     return play()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def played_by_workers(play: Callable[..., Played], played: Played) -> Played:
     """Return a second trial, which goes on from the first one's volumes: Celery's workers run its tasks."""
     assert played.exit_code == 0, played.output

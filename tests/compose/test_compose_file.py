@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import words_of
+from tests.compose.conftest import ROOT, words_of
 
 pytestmark = pytest.mark.docker
 
-SOCKET = "/var/run/docker.sock"
+BUNDLE = (str(ROOT / ".trial-docker" / "bundle"), "/taxiway/bundle", "ro")
+SOCKET = ("/var/run/docker.sock", "/var/run/docker.sock", "rw")
 FILTERS = {"engine", "engine-checker"}
 ONCE = {"airflow-init"}
 
@@ -20,14 +21,47 @@ def services(rendered: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_only_the_filter_has_the_engines_socket(rendered: dict[str, Any]) -> None:
-    having = {
+def binds(service: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Return each mount of something of this machine: what, where, and `ro` or `rw`."""
+    found = set()
+    for each in service.get("volumes", []):
+        if isinstance(each, dict):
+            source, target, mode = each["source"], each["target"], "ro" if each.get("read_only") else "rw"
+            is_named = each["type"] == "volume"
+        else:
+            source, target, mode = (*each.split(":"), "rw")[:3]
+            is_named = source.replace("-", "").isalnum()
+        if not is_named:
+            found.add((source, target, mode))
+    return found
+
+
+def holders(rendered: dict[str, Any], secret: str) -> set[str]:
+    return {
         name
         for name, service in services(rendered).items()
-        if any(SOCKET in json.dumps(volume) for volume in service.get("volumes", []))
+        if secret in {each["source"] for each in service.get("secrets", [])}
     }
 
-    assert having == FILTERS
+
+def test_nothing_of_this_machine_is_mounted_but_dags_and_the_filters_socket(rendered: dict[str, Any]) -> None:
+    mounted = {name: binds(service) for name, service in services(rendered).items() if binds(service)}
+    airflow = {name for name in services(rendered) if name.startswith("airflow-")} | {"flower"}
+
+    assert mounted == {name: {BUNDLE} for name in airflow} | {name: {SOCKET} for name in FILTERS}
+    # A named volume could be a folder of the machine as well.
+    assert not [name for name, volume in rendered["volumes"].items() if (volume or {}).get("driver_opts")]
+
+
+def test_who_runs_no_tasks_may_not_move_traffic_or_write_to_the_store(rendered: dict[str, Any]) -> None:
+    tasks, viewers = {"airflow-scheduler", "airflow-worker"}, {"airflow-api", "airflow-dag-processor"}
+
+    assert holders(rendered, "token") == {*tasks, "controller"}
+    assert holders(rendered, "s3_credentials") == {*tasks, "airflow-init", "mlflow"}
+    assert holders(rendered, "token.viewer") == {*viewers, "controller"}
+    for names, token in ((tasks, "token"), (viewers, "token.viewer")):
+        told = {services(rendered)[name]["environment"]["TAXIWAY_TOKEN_FILE"] for name in names}
+        assert told == {f"/run/secrets/{token}"}
 
 
 def test_ports_are_published_on_loopback_only(rendered: dict[str, Any]) -> None:

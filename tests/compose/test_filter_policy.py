@@ -23,7 +23,11 @@ MEMORY = {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": 
 
 def create(host: dict[str, Any] | None = None, **body: Any) -> tuple[str, ...]:
     content = {**BODY, "HostConfig": {**HOST, **(host or {})}, **body}
-    return ask("POST", "/v1.41/containers/create", "name=taxiway-a", json.dumps(content).encode())
+    return created(json.dumps(content).encode())
+
+
+def created(body: bytes) -> tuple[str, ...]:
+    return ask("POST", "/v1.41/containers/create", "name=taxiway-a", body)
 
 
 def ask(
@@ -132,16 +136,58 @@ def test_body_that_hides_something_is_refused(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "body",
+    [b"", b"\xff", b'{"Image": "a"} {"HostConfig": {}}', b"[" * 100_000],
+    ids=["nothing", "no_text", "two_objects", "deep"],
+)
+def test_body_that_is_no_json_is_refused(body: bytes) -> None:
+    (fault,) = created(body)[:1]
+
+    assert fault.startswith("the body is not JSON that this filter reads")
+
+
+def test_body_that_is_no_object_is_refused() -> None:
+    assert created(b"[]") == ("the body is no JSON object",)
+
+
+@pytest.mark.parametrize(
+    "more",
     [
-        b"",
-        b"[]",
-        b"\xff",
-        b'{"Image": "a"} {"HostConfig": {}}',
-        b'{"Labels": {}, "Labels": {"taxiway.a": ""}}',
+        pytest.param({"HostConfig": {**HOST, "Privileged": True}}, id="host_config"),
+        pytest.param({"hostconfig": {**HOST, "Privileged": True}}, id="in_another_case"),
+        # The engine's reader folds more letters than those of ASCII.
+        pytest.param({"Ho\u017ftConfig": {**HOST, "Privileged": True}}, id="by_a_long_s"),
+        pytest.param({"Labels": {"com.docker.compose.project": "x"}}, id="labels"),
+        pytest.param({"Image": "sha256:2"}, id="what_may_be_anything"),
     ],
 )
-def test_body_that_two_readers_may_read_differently_is_refused(body: bytes) -> None:
-    assert ask("POST", "/containers/create", body=body)
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_key_that_is_there_twice_is_refused(more: dict[str, Any], comes_first: bool) -> None:
+    """Each object of the two could be the one that the engine takes."""
+    allowed = json.dumps({**BODY, "HostConfig": HOST}, ensure_ascii=False)[1:-1]
+    twice = json.dumps(more, ensure_ascii=False)[1:-1]
+    assert created(f"{{{allowed}}}".encode()) == ()
+
+    parts = [twice, allowed] if comes_first else [allowed, twice]
+    (fault,) = created(f"{{{', '.join(parts)}}}".encode())
+    assert "an object has the same key twice" in fault
+
+
+def test_key_that_is_there_twice_further_down_is_refused() -> None:
+    allowed = json.dumps({**BODY, "HostConfig": HOST})
+    twice = allowed.replace('"NetworkMode": "none"', '"NetworkMode": "host", "NetworkMode": "none"')
+
+    assert twice != allowed
+    assert "an object has the same key twice" in created(twice.encode())[0]
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_number_that_is_none_is_refused(word: str) -> None:
+    allowed = json.dumps({**BODY, "HostConfig": HOST})
+    number = allowed.replace(f'"Memory": {HOST["Memory"]}', f'"Memory": {word}')
+
+    assert number != allowed
+    (fault,) = created(number.encode())
+    assert f"{word} is no JSON" in fault
 
 
 @pytest.mark.parametrize(
@@ -161,6 +207,7 @@ def test_body_that_two_readers_may_read_differently_is_refused(body: bytes) -> N
         ("GET", "/v1.41/containers/abc/logs", "follow=1"),
         ("DELETE", "/v1.41/containers/abc", "v=1&force=1"),
         ("POST", "/v1.41/build", "t=taxiway/environment:0123&networkmode=none&rm=True"),
+        ("POST", "/v1.41/build", 't=taxiway/a:b&networkmode=none&labels={"taxiway.handle":"a"}'),
     ],
 )
 def test_request_of_runner_or_runtime_passes(method: str, path: str, query: str) -> None:
@@ -196,6 +243,10 @@ def test_request_of_runner_or_runtime_passes(method: str, path: str, query: str)
         ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&remote=http://x"),
         ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&networkmode=host"),
         ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&rm=1;remote=http://x"),
+        ("POST", "/v1.41/build", 't=taxiway/a:b&networkmode=none&labels={"taxiway.job":"true"}'),
+        ("POST", "/v1.41/build", 't=taxiway/a:b&networkmode=none&labels={"taxiway.home":""}'),
+        ("POST", "/v1.41/build", 't=taxiway/a:b&networkmode=none&labels=["taxiway.job"]'),
+        ("POST", "/v1.41/build", "t=taxiway/a:b&networkmode=none&labels={"),
     ],
 )
 def test_any_other_request_is_refused(method: str, path: str, query: str) -> None:

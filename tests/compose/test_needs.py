@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.trial.compose import find_command, find_socket
 from taxiway.trial.errors import ComposeMissingError
 from taxiway.trial.images import index_url
+from taxiway.trial.needs import check_users, find_command, find_socket
 from taxiway.trial.secret_files import make_secrets
 
 
@@ -25,6 +25,17 @@ def test_engine_without_a_socket_is_refused(monkeypatch: pytest.MonkeyPatch, url
 
     with pytest.raises(ComposeMissingError, match=f"no Docker engine has a socket at {url}"):
         find_socket()
+
+
+@pytest.mark.parametrize("option", ["name=rootless", "name=userns"])
+def test_engine_whose_users_are_others_here_is_refused(option: str) -> None:
+    usual = ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"]
+    check_users(usual)
+
+    with pytest.raises(
+        ComposeMissingError, match="containers could not read their secrets; play the trial on"
+    ):
+        check_users([*usual, option])
 
 
 def test_secrets_are_made_once_and_are_no_lines(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The filter before a real engine: runs and takes back what Taxiway runs, and refuses what it must."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from taxiway.packaging.image import Image
 from taxiway.runners import DockerRunner, Inputs
 from taxiway.settings import Containers
 from tests.containers.conftest import URL, make, plain_image
+from tests.ports import free_port
 
 __all__ = ["make", "plain_image"]
 
@@ -41,7 +41,7 @@ def gate(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     if not URL.startswith("unix://"):
         pytest.skip("the engine has no socket on this machine")
     path = URL.removeprefix("unix://")
-    ports, folder = _free_ports(3), tmp_path_factory.mktemp("filter")
+    ports, folder = [str(free_port()) for _ in range(3)], tmp_path_factory.mktemp("filter")
     module = "taxiway_serving.socket_filter"
     checker = [f"{module}.checker", "--port", ports[0], "--socket", path, "--network", "taxiway-variants"]
     front = [f"{module}.gate", "--port", ports[1], "--admin-port", ports[2], "--socket", path]
@@ -61,16 +61,8 @@ def gate(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
             process.wait(60.0)
 
 
-def _free_ports(count: int) -> list[str]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
-    return ports
-
-
 def _wait(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 120.0
     while True:
         try:
             if httpx.get(url, trust_env=False, timeout=2.0).status_code == httpx.codes.OK:
@@ -171,8 +163,8 @@ def test_container_of_somebody_else_is_left_alone(filtered: Any, client: Any, st
 
 def test_form_is_refused_before_the_engine_reads_it(gate: str, client: Any) -> None:
     url = f"{gate.replace('tcp', 'http')}/containers/taxiway-nobody/kill"
-    told = httpx.post(url, data={"signal": "HUP"}, trust_env=False)
+    told = httpx.post(url, data={"signal": "HUP"}, trust_env=False, timeout=60)
 
     assert told.status_code == httpx.codes.FORBIDDEN
     assert "application/x-www-form-urlencoded" in told.json()["message"]
-    assert httpx.post(url, trust_env=False).status_code == httpx.codes.NOT_FOUND
+    assert httpx.post(url, trust_env=False, timeout=60).status_code == httpx.codes.NOT_FOUND

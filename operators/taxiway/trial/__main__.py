@@ -20,6 +20,7 @@ from taxiway.trial.ending import closing, summarise
 from taxiway.trial.errors import StoryBrokenError, TrialError
 from taxiway.trial.layout import Layout
 from taxiway.trial.local import LocalStage
+from taxiway.trial.naming import USUAL_HOME
 from taxiway.trial.stage import Stage
 from taxiway.trial.story import Story
 from taxiway.trial.summary import Summary
@@ -40,7 +41,7 @@ class Interrupted(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trial and return its exit code: 0 when the whole story held."""
     options = _parser().parse_args(arguments)
-    home = options.home or Path(".trial-docker" if options.docker else ".trial")
+    home = options.home or Path(USUAL_HOME if options.docker else ".trial")
     layout = Layout(checkout=Path.cwd(), home=home.absolute())
     try:
         if options.clean:

@@ -7,23 +7,23 @@ alike.
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from taxiway.engine import Engine, connect
 from taxiway.settings import Containers
-from taxiway.trial.errors import ComposeMissingError, ServiceFailedError
+from taxiway.trial.errors import ServiceFailedError
+from taxiway.trial.naming import Names
+from taxiway.trial.needs import find_command
+from taxiway_serving.runtimes import engine as engines
+from taxiway_serving.runtimes.images import OWNER
 
-PROJECT: Final = "taxiway"
 _PROJECT_LABEL: Final = "com.docker.compose.project"
 _SERVICE_LABEL: Final = "com.docker.compose.service"
-# Airflow's image brings the ids of the home along, so that what was started from it is known.
-_OWN_LABELS: Final = ("taxiway.owner=composetrial", "taxiway.home=composetrial")
 _TIMEOUT_S: Final = 1_800.0
 _ANSWER_S: Final = 600
 """Seconds that the engine may take for one thing: removing a volume of many files takes minutes on a busy machine."""
@@ -53,12 +53,13 @@ class Compose:
 
     Args:
         checkout: Folder of `docker-compose.yml`.
+        names: What its parts are called on the engine.
         variables: What the file asks for.
         log: File that the command writes to.
     """
 
-    def __init__(self, checkout: Path, variables: Mapping[str, str], log: Path) -> None:
-        self._checkout, self._variables, self._log = checkout, variables, log
+    def __init__(self, checkout: Path, names: Names, variables: Mapping[str, str], log: Path) -> None:
+        self._checkout, self._names, self._variables, self._log = checkout, names, variables, log
         self._command = find_command()
         self._started: subprocess.Popen[bytes] | None = None
         url = Containers.from_environment(os.environ).url
@@ -80,7 +81,7 @@ class Compose:
         """Start compose and return its process; what it says is in the log."""
         with self._log.open("ab") as log:
             self._started = subprocess.Popen(
-                [*self._command, "-p", PROJECT, *arguments],
+                [*self._command, "-p", self._names.project, *arguments],
                 cwd=self._checkout,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -106,7 +107,7 @@ class Compose:
 
     def services(self) -> dict[str, Seen]:
         """Return every service that has a container, whatever its state."""
-        found = self.client.containers(all=True, filters={"label": f"{_PROJECT_LABEL}={PROJECT}"})
+        found = self.client.containers(all=True, filters={"label": self._project_label})
         seen = {}
         for each in found:
             try:
@@ -118,26 +119,26 @@ class Compose:
     def memory_mb(self) -> float:
         """Return the memory of the project's containers and of those that it started, without what is only cached."""
         own = [
-            each["Id"]
-            for label in (f"{_PROJECT_LABEL}={PROJECT}", *_OWN_LABELS)
-            for each in self._running(label)
+            each["Id"] for label in (self._project_label, *self._own_labels) for each in self._running(label)
         ]
         return sum(map(self._memory_mb, set(own)))
 
     def remove_own(self) -> None:
         """End and remove containers that components and variants left: compose knows none of them."""
-        for label in _OWN_LABELS:
+        for label in self._own_labels:
             for each in self.client.containers(all=True, filters={"label": label}):
                 self.engine.end(each["Id"], 2.0)
 
     def remove_images(self) -> None:
-        """Remove the images of components and variants, but for those that a container still needs."""
-        for label in ("taxiway.handle", "taxiway.lock", "taxiway.variant-owner"):
-            for each in self.client.images(filters={"label": label}):
-                try:
-                    self.client.remove_image(each["Id"])
-                except OSError:
-                    continue
+        """Remove the images that compose built and those of variants, but for what a container still needs.
+
+        Those of components stay: they are named by their content, so another home on this engine may run them too.
+        """
+        with closing(engines.connect(self.engine.url, timeout_s=_ANSWER_S)) as patient:
+            of_variants = patient.images(filters={"label": f"{OWNER}={self._names.owner}"})
+            for image in (*self._names.images.values(), *(each["Id"] for each in of_variants)):
+                with suppress(OSError):
+                    patient.remove_image(image)
 
     def write_logs(self, folder: Path) -> None:
         """Keep the logs of all services as files."""
@@ -150,6 +151,15 @@ class Compose:
         path.write_bytes(self.client.logs(container, timestamps=True))
         return path
 
+    @property
+    def _project_label(self) -> str:
+        return f"{_PROJECT_LABEL}={self._names.project}"
+
+    @property
+    def _own_labels(self) -> tuple[str, ...]:
+        # Airflow's image brings the id of the home along, so that what was started from it is known.
+        return f"taxiway.owner={self._names.owner}", f"taxiway.home={self._names.owner}"
+
     def _running(self, label: str) -> Any:
         return self.client.containers(filters={"label": label})
 
@@ -161,42 +171,6 @@ class Compose:
         counted = found.get("stats", {})
         cached = counted.get("total_inactive_file", counted.get("inactive_file", 0))
         return float(max(0, found.get("usage", 0) - cached)) / 1e6
-
-
-def find_command() -> list[str]:
-    """Return the command line of compose, of whichever generation is there.
-
-    Raises:
-        ComposeMissingError: If neither is.
-    """
-    if shutil.which("docker") and _works(["docker", "compose", "version"]):
-        return ["docker", "compose"]
-    if shutil.which("docker-compose") and _works(["docker-compose", "version"]):
-        return ["docker-compose"]
-    raise ComposeMissingError(
-        "neither `docker compose` nor docker-compose is on this machine",
-        "install Docker's compose plugin, or your system's docker-compose package",
-    )
-
-
-def find_socket() -> Path:
-    """Return the engine's socket, which the filter is put in front of.
-
-    Raises:
-        ComposeMissingError: If there is none on this machine.
-    """
-    url = Containers.from_environment(os.environ).url
-    path = Path(url.removeprefix("unix://"))
-    if not url.startswith("unix://") or not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
-        raise ComposeMissingError(
-            f"no Docker engine has a socket at {url}",
-            "start one on this machine, or name its socket by DOCKER_HOST=unix://…",
-        )
-    return path
-
-
-def _works(command: list[str]) -> bool:
-    return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def _seen(found: Mapping[str, Any]) -> Seen:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from taxiway import archive, tools
-from taxiway.trial.compose import Compose, Seen, find_socket
+from taxiway.trial.compose import Compose, Seen
 from taxiway.trial.console import Console
 from taxiway.trial.errors import ServiceFailedError
 from taxiway.trial.images import PYTHON, Contexts, index_url
 from taxiway.trial.layout import Layout
+from taxiway.trial.naming import names_of
+from taxiway.trial.needs import check_engine, find_socket
 from taxiway.trial.secret_files import make_secrets, user_id
 from taxiway.trial.stage import Stage
 from taxiway_serving.errors import TaxiwayError
@@ -43,6 +45,8 @@ class ContainedStage(Stage):
         self, layout: Layout, environment: Mapping[str, str], console: Console, *, is_celery: bool = False
     ) -> None:
         self._socket = find_socket()
+        self._names = names_of(layout)
+        check_engine(self._names.project, secrets_of(layout))
         for folder in (layout.logs, layout.samples):
             folder.mkdir(parents=True, exist_ok=True)
         make_secrets(secrets_of(layout))
@@ -53,7 +57,7 @@ class ContainedStage(Stage):
         variables = self._variables(environment, is_celery=is_celery)
         lines = "".join(f"{name}={value}\n" for name, value in sorted(variables.items()))
         tools.write_atomically(layout.home / VARIABLES_FILE, lines)
-        self._compose = Compose(layout.checkout, variables, layout.log("compose"))
+        self._compose = Compose(layout.checkout, self._names, variables, layout.log("compose"))
         self._seen: dict[str, Seen] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="containers", daemon=True)
@@ -117,9 +121,12 @@ class ContainedStage(Stage):
         }
         own = [*(f"TAXIWAY_{name}_BASE" for name in _BASES), "TAXIWAY_REDIS_IMAGE", "TAXIWAY_DATA_REMOTE"]
         chosen = {name: environment[name] for name in own if environment.get(name)}
+        images = {f"TAXIWAY_{name.upper()}_IMAGE": image for name, image in self._names.images.items()}
         return {
             **defaults,
             **chosen,
+            **images,
+            "COMPOSE_PROJECT_NAME": self._names.project,
             "TAXIWAY_AIRFLOW_PORT": str(ports["airflow"]),
             "TAXIWAY_BASE_IMAGE": self._base,
             "TAXIWAY_BUNDLE": str(self.layout.bundle),
@@ -132,12 +139,14 @@ class ContainedStage(Stage):
             "TAXIWAY_GATEWAY_PORT": str(ports["gateway"]),
             "TAXIWAY_INDEX_URL": index_url(environment),
             "TAXIWAY_MLFLOW_PORT": str(ports["mlflow"]),
+            "TAXIWAY_OWNER": self._names.owner,
             "TAXIWAY_PYTHON": PYTHON,
             # The story alone says when the DAG runs.
             "TAXIWAY_SCHEDULES": "False",
             "TAXIWAY_SECRETS": str(secrets_of(self.layout)),
             "TAXIWAY_UID": str(user_id()),
             "TAXIWAY_RUNTIME": "docker",
+            "TAXIWAY_VARIANT_NETWORK": self._names.network,
         }
 
     def _bring_base(self) -> None:
@@ -197,18 +206,19 @@ def end(compose: Compose, *options: str) -> None:
     # First whoever starts others, so that nothing is started again meanwhile.
     compose.run("--profile", "celery", "stop", "-t", "5", "controller", "airflow-scheduler", "airflow-worker")
     compose.remove_own()
+    # A base may declare volumes that no line of ours names: they go with their containers, or never.
+    compose.run("--profile", "celery", "rm", "--force", "--stop", "-v")
     compose.run("--profile", "celery", "down", "--remove-orphans", "-t", "10", *options)
 
 
 def clean(layout: Layout, *, keeps_images: bool) -> None:
-    """Remove everything that trials in containers left: containers, networks, volumes, images, and their folder."""
+    """Remove what trials in this folder left: containers, networks, volumes, images but components', and the folder."""
     if not layout.home.exists():
         return
     variables = _read(layout.home / VARIABLES_FILE)
     if variables:
-        compose = Compose(layout.checkout, {**variables}, layout.log("compose"))
-        options = () if keeps_images else ("--rmi", "all")
-        end(compose, "--volumes", *options)
+        compose = Compose(layout.checkout, names_of(layout), variables, layout.log("compose"))
+        end(compose, "--volumes")
         if not keeps_images:
             compose.remove_images()
     for path in layout.home.iterdir():

@@ -5,6 +5,7 @@ TaxiwayError
     ├── TrialRunningError     another trial holds the same folder
     ├── ServiceFailedError    a process ended, or was not ready by its deadline
     ├── ComposeMissingError   no compose, or no engine that it could use
+    ├── StrangeVolumesError   the engine keeps the data of a trial whose secrets are not here
     ├── AirflowRefusedError   Airflow answered a request with an error, or not at all
     └── StoryBrokenError      a chapter of the story did not go as it should
 """
@@ -76,3 +77,18 @@ class ComposeMissingError(TrialError):
 
     def __str__(self) -> str:
         return f"{self.lacking}; {self.step}"
+
+
+class StrangeVolumesError(TrialError):
+    """The engine has `volumes` of a trial in containers whose secrets are not in the folder `home`."""
+
+    def __init__(self, home: Path, volumes: tuple[str, ...]) -> None:
+        super().__init__(home, volumes)
+        self.home, self.volumes = home, volumes
+
+    def __str__(self) -> str:
+        names = " ".join(self.volumes)
+        return (
+            f"volumes of an earlier trial are on the engine, and {self.home} has not the passwords for them; "
+            f"play in the folder that made them, or remove them by: docker volume rm {names}"
+        )

@@ -21,6 +21,7 @@ import psutil
 from taxiway.tools import write_atomically
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _SAME_START_S = 1.0
 _LEFT_GRACE_S = 4.0
 
@@ -60,6 +61,15 @@ def adopt_orphans(*, is_on: bool = True) -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(is_on), 0, 0, 0) == 0)
+
+
+def _adopts_orphans() -> bool:
+    """Return whether this process gets the children that its descendants leave behind."""
+    if sys.platform != "linux":
+        return False
+    is_on = ctypes.c_int()
+    ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(is_on), 0, 0, 0)
+    return bool(is_on.value) or os.getpid() == 1
 
 
 class Family:
@@ -129,11 +139,13 @@ class OrphanReaper:
         self._seen: set[int] = set()
 
     def look(self, own: Iterable[int]) -> None:
-        """Reap the orphans.
+        """Reap the orphans; none where this process adopts none: each child is then of somebody here who waits for it.
 
         Args:
             own: Pids whose exit codes are still wanted: the services, which are polled and not waited for.
         """
+        if not _adopts_orphans():
+            return
         mine = set(own)
         ended = {child.pid: child for child in psutil.Process().children() if _has_ended(child)}
         for pid in (ended.keys() & self._seen) - mine:
