@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_NAMED = 20
-_LISTS = ("changed", "altered", "unwatched", "unseen", "hosts")
+_LISTS = ("changed", "altered", "unwatched", "programs", "unseen", "hosts")
 BLIND = (
     "nobody saw which files it read: its command is not Python, or keeps Python from being watched; start it as"
     " `python script.py`, without -I, -E, -S and a PYTHONPATH of its own, or run it in a container, where all that it"
     " can read is mounted"
+)
+BESIDE = (
+    "nobody saw which files {programs} read, which it started: name it in `programs` of [tool.taxiway], which vouches"
+    " that it reads declared inputs alone, or run it in a container, where all that it can read is mounted"
+)
+LOST = (
+    "it read more files that may be none of its declared inputs than are noted: make them a dataset, or run it in a"
+    " container, where all that it can read is mounted"
 )
 
 
@@ -46,6 +54,8 @@ class Trace:
         undeclared_count: How many of those there were.
         altered: What it was given that was another when the run had ended, in words: data, models, environment.
         unwatched: Pythons that it started in a way that keeps them from being watched.
+        programs: Other programs that it started, whose reads nobody sees, without the harmless and the vouched ones.
+        has_lost: Whether files that are none of its inputs, or programs, may have been too many to be noted.
         unseen: Why some reads may not have been seen, in words.
         hosts: Hosts that it asked for by name, with the port.
     """
@@ -58,6 +68,8 @@ class Trace:
     undeclared_count: int = 0
     altered: tuple[str, ...] = ()
     unwatched: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    has_lost: bool = False
     unseen: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
 
@@ -68,6 +80,8 @@ class Trace:
         found += [f"the code changed while it ran: {', '.join(self.changed)}"] if self.changed else []
         found += self.altered
         found += [f"nobody saw which files {program} read, which it started" for program in self.unwatched]
+        found += [BESIDE.format(programs=", ".join(self.programs))] if self.programs else []
+        found += [LOST] if self.has_lost else []
         found += [f"{file} was read, and is none of its declared inputs" for file in self.undeclared]
         more = self.undeclared_count - len(self.undeclared)
         if more > 0:

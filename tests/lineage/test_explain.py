@@ -1,7 +1,7 @@
 """`explain` walks the graph both ways from any name, says what it could not ask, and needs nothing but the sources."""
 
 import json
-from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,52 +15,13 @@ from taxiway.lineage import data, explaining
 from taxiway.lineage.graph import Edge, Node, kind_of
 from taxiway.lineage.index import Index, path_of
 from taxiway.registry import reading, tracking
-from taxiway.registry.models import TRACE, UNTRACEABLE
-from taxiway.registry.reading import Version
 from taxiway.settings import Settings
-from taxiway.trace import Trace
 from tests.datasets.conftest import write
+from tests.lineage.conftest import INFERENCE, TRAINING, Makes
 from tests.serving.test_access_log import append, line
 from tests.serving.test_feedback_api import Served
 
-TRAINING, INFERENCE, CHECK = "a" * 64, "b" * 64, "c" * 64
-Makes = Callable[..., Version]
-
-
-@pytest.fixture
-def make(handle: str, dataset: DatasetVersion, watching: Settings) -> Makes:
-    """Return a function that puts a model version into MLflow, as a training would have left it."""
-
-    def create(
-        name: str = handle,
-        *,
-        sources: Mapping[str, int] | None = None,
-        untraceable: tuple[str, ...] = (),
-        dataset: DatasetVersion = dataset,
-    ) -> Version:
-        experiment = tracking.ensure_experiment(name, watching)
-        run = tracking.create_run(experiment, "train", {}, watching)
-        tracking.ensure_registered_model(name, {}, watching)
-        told = {
-            "key": "k" * 64,
-            "training_digest": TRAINING,
-            "inference_digest": INFERENCE,
-            "dataset": dataset.to_json(),
-            "params": {"c": 0.5},
-            "metrics": {"score": 0.9},
-            "model_hash": "m" * 64,
-            "source_models": dict(sources or {}),
-            "untraceable": list(untraceable),
-        }
-        trace = Trace(
-            source_hash="s" * 64, method="audit hook", read={"dataset": 3}, hosts=("example.org:443",)
-        )
-        tags = {"taxiway.lineage": json.dumps(told), TRACE: json.dumps(trace.to_json()), "taxiway.seed": "7"}
-        tags |= {UNTRACEABLE: "; ".join(untraceable)} if untraceable else {}
-        tags |= {"taxiway.airflow.dag_id": "paths"}
-        return tracking.create_version(name, run.run_id, "model", tags, "", watching)
-
-    return create
+CHECK = "c" * 64
 
 
 def make_package(handle: str, settings: Settings) -> None:
@@ -197,8 +158,8 @@ def test_index_is_brought_up_to_date_and_losing_it_loses_nothing(
     assert lineage.explain(f"{handle}/1", watching) == before
     index.write_bytes(b"no index " * 1000)
     assert lineage.explain(f"{handle}/2", watching).to_json() == after.to_json()
-    with Index(index)._connection as connection:  # pages in the middle are broken, the head is whole
-        connection.execute("DROP TABLE edges")
+    with closing(Index(index)) as broken:  # pages in the middle are broken, the head is whole
+        broken._connection.execute("DROP TABLE edges")
     assert lineage.rebuild(watching)[0] > 0
     assert lineage.explain(f"{handle}/2", watching).to_json() == after.to_json()
     assert [path.name for path in index.parent.iterdir() if path.name.startswith(".")] == []
@@ -402,11 +363,11 @@ def made_of(count: int) -> tuple[list[Node], list[Edge]]:
 
 
 def explained(tmp_path: Path, what: str, nodes: list[Node], found: list[Edge]) -> lineage.Explanation:
-    index = Index(tmp_path / "index")
-    with index.kept():
-        index.put(nodes, found)
     settings: Any = None
-    return explaining._explained(what, index, (), settings)
+    with closing(Index(tmp_path / "index")) as index:
+        with index.kept():
+            index.put(nodes, found)
+        return explaining._explained(what, index, (), settings)
 
 
 def test_newest_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:

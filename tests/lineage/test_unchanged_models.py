@@ -1,5 +1,6 @@
 """Files of a model are read when somebody may have written to them since they were hashed, and not each time."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from taxiway.datasets import DatasetVersion
 from taxiway.errors import ArtifactChangedError
 from taxiway.lineage import sources
 from taxiway.packaging import source
-from taxiway.registry import models
+from taxiway.registry import mlmodel, models
 from taxiway.registry.models import ModelVersion
 from taxiway.settings import Settings
 
@@ -112,6 +113,25 @@ def test_size_and_time_of_a_file_do_not_hide_a_change(
         os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     with pytest.raises(ArtifactChangedError, match="digits/1"):
         models.download(*model)
+
+
+def test_description_by_which_a_model_is_loaded_is_checked_too(model: tuple[ModelVersion, Settings]) -> None:
+    """A version that is older than its hash keeps the rule of its time."""
+    old, settings = model
+    folder = models.download(old, settings)
+    (folder / "MLmodel").write_text("flavors: {python_function: {loader_module: good}}\nrun_id: r1\n")
+    made = dataclasses.replace(old, mlmodel=mlmodel.hash_of(folder))
+    assert made.content != old.content
+    assert models.download(made, settings) == folder
+    assert sources.is_intact(folder, made)
+    for text in ("flavors: {python_function: {loader_module: evil}}\nrun_id: r1\n", None):
+        (folder / "MLmodel").unlink()
+        if text:
+            (folder / "MLmodel").write_text(text)
+        with pytest.raises(ArtifactChangedError, match="digits/1: its MLmodel"):
+            models.download(made, settings)
+        assert not sources.is_intact(folder, made)
+        assert models.download(old, settings) == folder
 
 
 def test_copy_of_a_source_model_is_read_once_and_again_when_a_file_comes(

@@ -2,57 +2,21 @@
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from taxiway.packaging import CodePackage, Materialised
-from taxiway.runners import Inputs, Job, ProcessRunner, watch
+from taxiway.runners import Inputs, watch
 from taxiway.runners.watched import sitecustomize
-from taxiway.trace import BLIND, MOST_NAMED, ReadFile, Trace
+from taxiway.trace import BLIND, LOST, MOST_NAMED, ReadFile, Trace
+from tests.lineage.conftest import Watched
 
-Watched = Callable[..., Trace]
 LOG_OF = f"os.environ[{sitecustomize.LOG!r}]"
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    """Return a function that runs a script, in its own folder, and returns what was seen of it."""
-
-    def run(
-        script: str, *, command: str = "python main.py", inputs: Inputs | None = None, **files: str
-    ) -> Trace:
-        source = tmp_path / "source"
-        source.mkdir(exist_ok=True)
-        for name, text in {"main.py": script, **{f"{name}.py": text for name, text in files.items()}}.items():
-            (source / name).write_text(text)
-        package = CodePackage(
-            handle="tiny",
-            kind="training",
-            digest="d" * 64,
-            source_hash="",
-            lock_hash="",
-            python="",
-            manifest={"command": command, "threads": 1},
-        )
-        job = Job(package=package, folder=tmp_path / "job", inputs=inputs or Inputs())
-        runner = ProcessRunner(lambda _: Materialised(source_dir=source, python=Path(sys.executable)))
-        found = runner.run(job, print).trace
-        assert found is not None
-        return found
-
-    return run
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    """Return a file that no component may read unseen."""
-    path = tmp_path / "other.csv"
-    path.write_text("1,2,3\n")
-    return path
+HOOK = 'hook = next(each for each in __import__("gc").get_objects() if type(each).__name__ == "Watch")\n'
+FEW = HOOK + 'type(hook).hook.__globals__["MOST_NOTES"] = 10\n'
 
 
 def folder_with(path: Path, *names: str) -> Path:
@@ -112,6 +76,21 @@ READS = {
     ),
     "after it cleared its environment": "import os; os.environ.clear(); open({path!r}).read()",
     "as a database": "import sqlite3; sqlite3.connect({path!r}).close()",
+    "as a database, by its address": (
+        "import sqlite3; sqlite3.connect('file:' + {path!r} + '?mode=ro', uri=True).close()"
+    ),
+    "as a database of this host, by its address": (
+        "import sqlite3; sqlite3.connect('file://localhost' + {path!r}.replace('o', '%6F') + '#x', uri=True).close()"
+    ),
+    "after a link that failed": (
+        "import os\nopen('mine', 'w').close()\ntry: os.link('mine', {path!r})\nexcept FileExistsError: pass\n"
+        "open({path!r}).read()"
+    ),
+    "in a folder that became a link": (
+        "import os, shutil; mine = {folder!r} + '/mine'; os.mkdir(mine); open(mine + '/other.csv', 'w').close()\n"
+        "open(mine + '/other.csv').read(); shutil.rmtree(mine); os.symlink({folder!r}, mine)\n"
+        "open(mine + '/other.csv').read()"
+    ),
 }
 
 
@@ -152,6 +131,43 @@ def test_what_was_made_before_it_was_read_is_its_own_and_nothing_else(tmp_path: 
     code = watch.Code(hash="h" * 64, files={})
     seen = watch.trace(tmp_path, {}, started=code, ended=code, guardian=1, home=None)
     assert seen.undeclared == (ReadFile(path="/data/y"),)
+
+
+ALIKE = {
+    "by a name that it could not take": (
+        "os.mkdir('mine')\ntry: os.rename('mine', {path!r})\nexcept NotADirectoryError: pass\nopen({path!r}).read()"
+    ),
+    "in a folder that it called otherwise": (
+        "os.rename({folder!r} + '/theirs', {folder!r} + '/mine')\nopen({folder!r} + '/mine/other.csv').read()"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ALIKE)
+def test_file_that_is_older_than_the_run_is_never_its_own(
+    watched: Watched, secret: Path, tmp_path: Path, how: str
+) -> None:
+    folder_with(tmp_path / "theirs", "other.csv")
+    # As if all this had been there for a minute: a test cannot make an old file.
+    script = (
+        HOOK + "import os\nhook._since += 60\n" + ALIKE[how].format(path=str(secret), folder=str(tmp_path))
+    )
+    renamed = tmp_path / "mine" / "other.csv"
+    seen = watched(script)
+    assert seen.undeclared == undeclared(renamed if renamed.exists() else secret)
+
+
+def test_file_that_it_may_not_write_is_not_its_own(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sitecustomize.LOG, str(tmp_path / "notes"))
+    monkeypatch.setenv(sitecustomize.SINCE, str(secret.stat().st_ctime + 1))
+    # Nothing is refused to root, as whom this test may run.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    hook = sitecustomize.Watch()
+    hook.opened(str(secret), "w", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    hook.opened(str(secret), "r", os.O_RDONLY)
+    assert (tmp_path / "notes").read_text() == f"read\t{secret}\n"
 
 
 def test_file_that_is_only_written_or_is_not_there_is_not_read(watched: Watched, secret: Path) -> None:
@@ -273,17 +289,42 @@ def test_sitecustomize_of_the_environment_still_runs(watched: Watched, tmp_path:
 
 def test_many_files_of_a_dataset_hide_no_other(watched: Watched, tmp_path: Path, secret: Path) -> None:
     data = folder_with(tmp_path / "data", *(f"{number}.txt" for number in range(30)))
-    script = f"""
-        import os, pathlib, sys
-        hook = next(cell for cell in __import__("gc").get_objects() if type(cell).__name__ == "Watch")
-        type(hook).hook.__globals__["MOST_NOTES"] = 10
-        for path in pathlib.Path(os.environ["TAXIWAY_DATA_DIR"]).iterdir():
-            path.read_text()
-        open({str(secret)!r}).read()
-    """.replace("\n        ", "\n")
+    script = FEW + "import os, pathlib\nfor path in pathlib.Path(os.environ['TAXIWAY_DATA_DIR']).iterdir():\n"
+    script += f"    path.read_text()\nopen({str(secret)!r}).read()\n"
     seen = watched(script, inputs=Inputs(data_dir=data))
     assert seen.undeclared == undeclared(secret)
     assert "it read more files than are noted" in seen.unseen
+    assert not seen.has_lost
+
+
+@pytest.mark.parametrize("place", ["{{}}", "new/{{}}"])
+def test_many_files_that_it_made_itself_hide_no_other(
+    watched: Watched, tmp_path: Path, secret: Path, place: str
+) -> None:
+    path = f"{tmp_path}/{place.format()}"
+    script = FEW + f"import os\nos.makedirs(os.path.dirname({path!r}), exist_ok=True)\n"
+    script += f"for number in range(30):\n    open({path!r}.format(number), 'w').close()\n"
+    script += f"open({path!r}.format(29)).read()\nopen({str(secret)!r}).read()\n"
+    seen = watched(script)
+    assert (seen.undeclared, seen.has_lost) == (undeclared(secret), False)
+
+
+def test_files_that_are_too_many_to_be_noted_are_a_fault(watched: Watched, tmp_path: Path) -> None:
+    others = folder_with(tmp_path / "others", *(f"{number}.txt" for number in range(30)))
+    seen = watched(FEW + f"for n in range(30):\n    open({str(others)!r} + f'/{{n}}.txt').read()\n")
+    assert seen.undeclared_count == 10
+    assert LOST in seen.faults
+
+
+def test_notes_that_are_too_long_to_be_read_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = watch.Code(hash="h" * 64, files={})
+    (tmp_path / watch.NOTES).write_text("start\t2 1\n" * 100)
+    for most, faults in ((1000, ()), (999, (LOST,))):
+        monkeypatch.setattr(watch, "MOST_CHARACTERS", most)
+        seen = watch.trace(tmp_path, {}, started=code, ended=code, guardian=1, home=None)
+        assert seen.faults == faults
 
 
 def test_trace_fits_a_tag_of_mlflow_and_is_read_back(tmp_path: Path) -> None:

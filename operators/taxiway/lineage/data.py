@@ -1,7 +1,7 @@
 """Reads dataset versions for the index from the data repository: what they were made of, and what was said of them.
 
-What this clone knows is read; its origin is not asked. Which versions hold the same bytes is seen from their hashes, in
-`index.py`.
+What other hosts recorded comes from its origin, where it has one. Which versions hold the same bytes is seen from their
+hashes, in `index.py`.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 
 from taxiway.datasets import repository
 from taxiway.datasets.facts import Facts, Origin, Record, facts_file, read_facts, read_records, records_file
-from taxiway.errors import ToolFailedError
+from taxiway.errors import ToolFailedError, TransportError
 from taxiway.lineage.graph import Edge, Node, code_id
 from taxiway.lineage.index import Index
 from taxiway.settings import Settings
@@ -36,6 +36,22 @@ class Datasets:
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()
     records: Mapping[str, str] = field(default_factory=dict)
+
+
+def catch_up(settings: Settings) -> TransportError | None:
+    """Take over what other hosts pushed to the origin of the data repository; return why that could not be asked for.
+
+    Without an origin, this host knows all that there is.
+    """
+    root = settings.data_repository
+    try:
+        if (root / ".git").exists() and repository.origin(root) is not None:
+            repository.catch_up(settings)
+    except ToolFailedError as error:
+        said = " ".join(error.output.split()) or f"git ended with {error.exit_code}"
+        peer = f"the origin of the data repository {root}"
+        return TransportError(peer, f"{said}; see that `git fetch` works there")
+    return None
 
 
 def read(index: Index, settings: Settings) -> Datasets:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from taxiway.lineage.graph import Edge, EdgeKind, Node, code_id, model_id
-from taxiway.registry import tracking
+from taxiway.registry import tracking, verdicts
 from taxiway.registry.reading import tag_terms
 from taxiway.settings import Settings
 
-KIND, GATE = "evaluation", "taxiway.gate"
+KIND = "evaluation"
 NO_VERDICT = "none: it was measured and not judged"
 AIRFLOW = "taxiway.airflow."
 EDGES = ("evaluates", "measured_on", "measured_by")
@@ -56,11 +56,14 @@ def told(runs: Iterable[tracking.Run]) -> tuple[list[Node], list[Edge]]:
 
 
 def _facts(run: tracking.Run, parents: Mapping[EdgeKind, str]) -> dict[str, Any]:
+    said = verdicts.of(run)
     return {
         "model": parents["evaluates"],
         "dataset": parents["measured_on"],
         "check": parents["measured_by"],
-        "verdict": run.tags.get(GATE) or NO_VERDICT,
+        "verdict": run.tags.get(verdicts.GATE) or NO_VERDICT,
+        "said_by": said[-1].source if said else "",
+        "earlier_verdicts": [str(each) for each in said[:-1]],
         "metrics": dict(run.metrics),
         "task": {key.removeprefix(AIRFLOW): run.tags[key] for key in run.tags if key.startswith(AIRFLOW)},
     }

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from taxiway.arguments import typed
 from taxiway.errors import NotFoundError
 from taxiway.lineage import gathering
 from taxiway.lineage.graph import Edge, Node, kind_of, model_id, name_of
-from taxiway.lineage.index import Index, opened, path_of
+from taxiway.lineage.index import Index, opened
 from taxiway.settings import Settings
 
 MOST_CHILDREN, MOST_NODES = 20, 300
@@ -76,6 +77,7 @@ class Serving:
         return {name: getattr(self, name) for name in names} | {"path": list(self.path)}
 
 
+@typed
 def explain(what: str, settings: Settings) -> Explanation:
     """Return where something comes from and what became of it.
 
@@ -93,6 +95,7 @@ def explain(what: str, settings: Settings) -> Explanation:
     return _answered(name, settings, lambda index, notes: _explained(name, index, notes, settings))
 
 
+@typed
 def serving(what: str, settings: Settings) -> tuple[Serving, ...]:
     """Return the endpoints that serve what something went into, however far: as data, code, or a source model.
 
@@ -102,17 +105,16 @@ def serving(what: str, settings: Settings) -> tuple[Serving, ...]:
 
     Raises:
         NotFoundError: If nobody knows it.
-        TransportError: If MLflow does not answer, or the controller: what it said last is no answer to this.
+        TransportError: If MLflow does not answer, or the controller, or the origin of the data repository: what they
+            said last is no answer to this.
     """
     name = name_of(what)
 
-    def ask(index: Index, notes: tuple[str, ...]) -> tuple[Serving, ...]:
-        if notes:
-            gathering.controller_of(settings).endpoints()
+    def ask(index: Index, _notes: tuple[str, ...]) -> tuple[Serving, ...]:
         subject = _subject(name, index, settings)
         return tuple(_serving(subject.id, edge, index) for edge in index.serving(subject.id))
 
-    return _answered(name, settings, ask)
+    return _answered(name, settings, ask, is_whole=True)
 
 
 def rebuild(settings: Settings) -> tuple[int, int]:
@@ -124,22 +126,23 @@ def rebuild(settings: Settings) -> tuple[int, int]:
     return gathering.rebuild(settings)
 
 
-def _answered(what: str, settings: Settings, ask: Callable[[Index, tuple[str, ...]], Answer]) -> Answer:
+def _answered(
+    what: str, settings: Settings, ask: Callable[[Index, tuple[str, ...]], Answer], *, is_whole: bool = False
+) -> Answer:
     """Ask the index, up to date; one that is not there or damaged is made first."""
-    if not path_of(settings).exists():
-        gathering.rebuild(settings)
+
+    def asked() -> Answer:
+        with opened(settings) as index:
+            return ask(index, gathering.refresh(index, settings, what, is_whole=is_whole))
+
+    gathering.ensure(settings)
     try:
-        return _asked(what, settings, ask)
+        return asked()
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
         gathering.rebuild(settings)
-        return _asked(what, settings, ask)
-
-
-def _asked(what: str, settings: Settings, ask: Callable[[Index, tuple[str, ...]], Answer]) -> Answer:
-    with opened(settings) as index:
-        return ask(index, gathering.refresh(index, settings, what))
+        return asked()
 
 
 def _explained(what: str, index: Index, notes: tuple[str, ...], settings: Settings) -> Explanation:
@@ -153,6 +156,11 @@ def _explained(what: str, index: Index, notes: tuple[str, ...], settings: Settin
         subject.id, lambda name: _children(name, index, left_out), nodes, index, lambda edge: edge.child
     )
     missing = sorted({edge.parent for edge in up if edge.parent not in nodes})
+    unheld = tuple(
+        f"{node.id} is known by its name alone, and not what it was made of: the data repository here does not hold it"
+        for node in nodes.values()
+        if node.kind == "data" and not node.at_s
+    )
     gone = tuple(
         f"{name} is named and not known: it was deleted, or is of another registry" for name in missing
     )
@@ -166,7 +174,7 @@ def _explained(what: str, index: Index, notes: tuple[str, ...], settings: Settin
         up=tuple(up),
         down=tuple(down),
         left_out=left_out,
-        notes=(*notes, *gone, *ends),
+        notes=(*notes, *gone, *unheld, *ends),
     )
 
 

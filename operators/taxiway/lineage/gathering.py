@@ -1,23 +1,22 @@
 """Fills the index: reads model versions and packages from MLflow, datasets from Git, endpoints from the controller.
 
-A refresh reads what is newer than what is known; a rebuild reads everything into a new file, which then takes the
-place of the old one in one step.
+A refresh reads what is newer than what is known; a rebuild reads everything into a new index in memory, which the one
+on disk then becomes in one step.
 """
 
 import contextlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from taxiway.errors import AuthenticationError, TransportError
 from taxiway.lineage import data, evaluations
 from taxiway.lineage.graph import Edge, Node, code_id, kind_of, library_id, model_id
-from taxiway.lineage.index import Index, path_of
+from taxiway.lineage.index import Index, opened, path_of
 from taxiway.registry import tracking
 from taxiway.registry.models import TRACE, UNTRACEABLE
 from taxiway.registry.reading import Version
@@ -36,7 +35,7 @@ AIRFLOW, LIBRARY, LIBRARY_TAG = "taxiway.airflow.", "library", "taxiway.library.
 PACKAGES = ("training", "inference")
 
 
-def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]:
+def refresh(index: Index, settings: Settings, what: str = "", *, is_whole: bool = False) -> tuple[str, ...]:
     """Read what is new into an index, and return what could not be read, in words.
 
     The sources are asked at the same time: what takes long is waiting for their answers.
@@ -46,9 +45,12 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
         settings: Where the sources are.
         what: Name of a model version or a package that is read as it is now, although it may be known: it may have
             been deleted, or committed since.
+        is_whole: Whether an answer that leaves out what one of the sources did not say is none.
 
     Raises:
-        TransportError: If MLflow does not answer.
+        TransportError: If MLflow does not answer; and where all is wanted, if the controller does not, or the origin of
+            the data repository.
+        AuthenticationError: Where all is wanted, if the controller does not know this token.
     """
     newest, number = float(index.state("versions") or 0.0), _number_of(what, index)
     ended, known = float(index.state("evaluations") or 0.0), _evaluations_of(what, index)
@@ -56,9 +58,12 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
         read = pool.submit(lambda: list(_newer(newest - SLACK_S, settings, is_first=not newest)))
         asked, again = pool.submit(_endpoints, settings), pool.submit(_again, what, number, settings)
         judged = pool.submit(_judged, known, ended - CLOCKS_S, settings)
+        behind = data.catch_up(settings)
         datasets = data.read(index, settings)
         versions, (endpoints, unread) = read.result(), asked.result()
         subjects, measured = again.result(), judged.result()
+    if is_whole and (silence := unread or behind):
+        raise silence
     with index.kept():
         _keep(index, [*versions, *subjects], endpoints)
         _keep_measured(index, known, measured)
@@ -68,9 +73,18 @@ def refresh(index: Index, settings: Settings, what: str = "") -> tuple[str, ...]
         index.keep_state("versions", max([newest, *(version.created_at_s for version in versions)]))
         index.keep_state("evaluations", max([ended, *(run.ended_at_s for run in measured.new)]))
         index.keep_state("records", datasets.records)
-    asked_at = index.state("endpoints")
-    when = f"known at {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(asked_at))}" if asked_at else "unknown"
-    return tuple(f"what is served now could not be asked, it is {when}: {reason}" for reason in unread)
+    return tuple(_notes(index, unread, behind))
+
+
+def _notes(index: Index, unread: Exception | None, behind: Exception | None) -> Iterator[str]:
+    """Say what could not be asked: of the controller, of the data repository's origin."""
+    if unread:
+        asked_at = index.state("endpoints")
+        at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(asked_at))
+        when = f"known at {at}" if asked_at else "unknown"
+        yield f"what is served now could not be asked, it is {when}: {unread}"
+    if behind:
+        yield f"what other hosts recorded of data could not be asked, what this one knows is shown: {behind}"
 
 
 def _keep(index: Index, versions: Iterable[Version], endpoints: Iterable[Mapping[str, Any]] | None) -> None:
@@ -149,19 +163,32 @@ def rebuild(settings: Settings) -> tuple[int, int]:
     Raises:
         TransportError: If MLflow does not answer; the old index stays.
     """
-    path = path_of(settings)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with exclusive(path.with_suffix(".lock")):
-        for left in path.parent.glob(f".{path.name}.*"):
-            left.unlink()
-        try:
-            with contextlib.closing(Index(draft)) as index:
-                refresh(index, settings)
-                size = index.size()
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return size
+    with exclusive(_making(settings)):
+        return _rebuilt(settings)
+
+
+def ensure(settings: Settings) -> None:
+    """Make the index where there is none; who asks while another one makes it waits, and makes none of its own.
+
+    Raises:
+        TransportError: If MLflow does not answer.
+    """
+    if not path_of(settings).exists():
+        with exclusive(_making(settings)):
+            if not path_of(settings).exists():
+                _rebuilt(settings)
+
+
+def _making(settings: Settings) -> Path:
+    return path_of(settings).with_suffix(".lock")
+
+
+def _rebuilt(settings: Settings) -> tuple[int, int]:
+    with contextlib.closing(Index()) as made:
+        refresh(made, settings)
+        with opened(settings) as index:
+            index.become(made)
+        return made.size()
 
 
 def _newer(since_s: float, settings: Settings, *, is_first: bool) -> Iterator[Version]:
@@ -240,12 +267,12 @@ def _package(version: Version, package: Mapping[str, Any]) -> tuple[list[Node], 
     return [node], [Edge(child=name, kind="built_with", parent=parent) for parent in parents]
 
 
-def _endpoints(settings: Settings) -> tuple[list[dict[str, Any]] | None, tuple[str, ...]]:
+def _endpoints(settings: Settings) -> tuple[list[dict[str, Any]] | None, Exception | None]:
     """Return what the controller says of its endpoints, or None and why it says nothing."""
     try:
-        return controller_of(settings).endpoints(), ()
+        return controller_of(settings).endpoints(), None
     except (TransportError, AuthenticationError) as error:
-        return None, (str(error),)
+        return None, error
 
 
 def controller_of(settings: Settings) -> Controller:

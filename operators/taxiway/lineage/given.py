@@ -11,7 +11,7 @@ from pathlib import Path
 from taxiway.datasets import fetching
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import ArtifactChangedError, DataChangedError
-from taxiway.lineage.sources import hash_of
+from taxiway.lineage.sources import is_intact
 from taxiway.registry import models
 from taxiway.registry.models import ModelVersion
 from taxiway.runners import JobResult
@@ -67,5 +67,5 @@ def _model(model: ModelVersion | None, settings: Settings) -> Iterator[str]:
 
 def _sources(sources: Mapping[Path, ModelVersion]) -> Iterator[str]:
     for folder, model in sources.items():
-        if not folder.is_dir() or hash_of(folder) != model.model_hash:
+        if not is_intact(folder, model):
             yield f"the source model {model.handle}/{model.version} changed while it ran"

@@ -12,6 +12,7 @@ from typing import Any
 
 from taxiway.lineage.graph import Edge, Node
 from taxiway.settings import Settings
+from taxiway.tools import exclusive
 
 # A new form of the tables, or a new kind of node, is a new file; the old one may be deleted.
 FILE = "index-3.sqlite"
@@ -34,21 +35,33 @@ def path_of(settings: Settings) -> Path:
 
 
 class Index:
-    """An open index. One thread; every write is kept once `kept` ends."""
+    """An open index. One thread; every write is kept once `kept` ends.
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, made if it is not there.
+    One process writes at a time, and into the file that has the name: what SQLite keeps beside a file to go back to
+    bears its name alone, and would be taken for that of any file that took its place.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open a file, made if it is not there, or an empty index in memory; a file that is no index is made again.
 
         Raises:
-            sqlite3.DatabaseError: If it is no index; delete it, it will be made again.
+            sqlite3.OperationalError: If it cannot be opened.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        try:
-            self._connection.executescript(_TABLES)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._path, self._number = path, 0
+        if path is None:
+            self._connection = _connected(":memory:")
+            return
+        with exclusive(_lock_of(path)):
+            try:
+                self._connection = _connected(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                # The other way round, a kill would leave the one as that of a new file.
+                path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+                path.unlink()
+                self._connection = _connected(path)
+            self._number = path.stat().st_ino
 
     def close(self) -> None:
         """Give the file back."""
@@ -56,14 +69,38 @@ class Index:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep all that the block writes, or nothing of it."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        """Keep all that the block writes, or nothing of it.
+
+        Raises:
+            sqlite3.DatabaseError: If the file was deleted since it was opened; open it again.
+        """
+        with self._alone():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def become(self, other: "Index") -> None:
+        """Take over all that another index holds, in one step; who reads meanwhile sees the old one or the new one.
+
+        Raises:
+            sqlite3.DatabaseError: As `kept` does.
+        """
+        with self._alone():
+            other._connection.backup(self._connection)  # noqa: SLF001 - of this class as well
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._path is None:
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            return
+        with exclusive(_lock_of(self._path)):
+            if not self._path.exists() or self._path.stat().st_ino != self._number:
+                raise sqlite3.DatabaseError("the index was deleted while it was open")
+            yield
 
     def put(self, nodes: Iterable[Node], edges: Iterable[Edge]) -> None:
         """Write nodes and edges over those of the same name."""
@@ -168,17 +205,23 @@ class Index:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Index]:
-    """Give the index; a file that is damaged is thrown away and made again, empty."""
-    path = path_of(settings)
-    try:
-        index = Index(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        path.unlink()
-        index = Index(path)
-    with closing(index):
+    """Give the index; a file that is none is thrown away and made again, empty."""
+    with closing(Index(path_of(settings))) as index:
         yield index
+
+
+def _connected(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    try:
+        connection.executescript(_TABLES)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _text(value: Any) -> str:

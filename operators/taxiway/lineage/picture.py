@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxiway.arguments import typed
 from taxiway.errors import InvalidSpecError
 from taxiway.lineage.explaining import Explanation
 from taxiway.lineage.graph import WORDS, Edge, Node
@@ -34,6 +35,7 @@ COLOURS = {
 UNKNOWN, BROKEN = "#FFFFFF", "#D55E00"
 
 
+@typed
 def plot(explanation: Explanation, path: Path | str) -> Path:
     """Draw an explanation into a file that ends in `.png`, `.svg` or `.pdf`; one that is there is replaced.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from taxiway import champion
 from taxiway.errors import ModelNotFoundError
 from taxiway.registry import models
-from taxiway.registry.models import ModelVersion, Recipe
+from taxiway.registry.models import ModelVersion
+from taxiway.registry.recipe import Recipe
 from taxiway.settings import Settings
 from taxiway.tools import exclusive, fresh_folder, protect, remove
 
@@ -61,7 +62,7 @@ def deliver(recipe: Recipe, settings: Settings) -> Path | None:
     folder = settings.home / "source_models" / recipe.key[:32]
     # Several workers of one search want the same folder: none may take it away from another that reads it by now.
     with exclusive(folder.with_suffix(".lock")):
-        if any(hash_of(folder / model.handle) != model.model_hash for model in wanted):
+        if not all(is_intact(folder / model.handle, model) for model in wanted):
             remove(folder)
             with fresh_folder(folder) as draft:
                 for model in wanted:
@@ -73,6 +74,11 @@ def deliver(recipe: Recipe, settings: Settings) -> Path | None:
 def hash_of(folder: Path) -> str:
     """Return the content hash of the copy of a source model; one that nobody wrote to is not read again."""
     return models.hash_of(folder, memory=folder.parent.with_name(f"{folder.parent.name}.{folder.name}.json"))
+
+
+def is_intact(folder: Path, model: ModelVersion) -> bool:
+    """Tell whether the copy of a source model is what was registered."""
+    return folder.is_dir() and hash_of(folder) == model.model_hash and models.is_described(model, folder)
 
 
 def copies(recipe: Recipe, folder: Path | None, settings: Settings) -> dict[Path, ModelVersion]:

@@ -88,9 +88,9 @@ def _brief(node: Node | None) -> str:
     if node.kind == "model" and facts.get("untraceable"):
         words = ["untraceable"]
     if node.kind == "evaluation":
-        return (
-            f" ({facts['model']} on {facts['dataset']} by {_short(facts['check'])}: {_cut(facts['verdict'])})"
-        )
+        by = f", said by {facts['said_by']}" if facts.get("said_by") else ""
+        what = f"{facts['model']} on {facts['dataset']} by {_short(facts['check'])}"
+        return f" ({what}: {_cut(facts['verdict'])}{by})"
     return f" ({', '.join(words)})" if words else ""
 
 

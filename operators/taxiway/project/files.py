@@ -157,6 +157,7 @@ def _service_faults(root: Path, files: tuple[str, ...], service: str, where: str
     try:
         tree = ast.parse((root / path).read_bytes())
     except (SyntaxError, ValueError):
+        # Named already, with its line, as a fault of the file.
         return []
     if name not in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}:
         return [f"{where}.service names {name}, which {path} does not define as a class"]

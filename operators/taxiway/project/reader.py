@@ -30,7 +30,7 @@ MOST_AVAILABILITY = 0.999999
 STRATEGIES = ("canary", "linear", "all_at_once", "blue_green", "bandit", "shadow", "ab")
 FORBIDDEN_REASON = "a new version shall meet few users before it meets all of them"
 
-_TABLES = frozenset({"handle", "sla", "traffic", "tuning", "verification", *KINDS})
+_TABLES = frozenset({"handle", "programs", "sla", "traffic", "tuning", "verification", *KINDS})
 _COMPONENT_KEYS = frozenset(
     {
         *("command", "entry_point", "params", "source_models", "files", "group", "threads"),
@@ -102,6 +102,7 @@ class _Reader:
             tuning=self.tuning(),
             traffic=self.traffic(),
             contract=self.contract(),
+            programs=self.programs(),
         )
         if self.faults:
             raise ProjectFaultsError(str(self.checkout.root), tuple(dict.fromkeys(self.faults)))
@@ -196,6 +197,15 @@ class _Reader:
             return None
         name = self.text(table, "contract", "[tool.taxiway.verification].contract")
         return Path(name).as_posix() if name else None
+
+    def programs(self) -> tuple[str, ...]:
+        found = self.texts(self.taxiway, "programs", "[tool.taxiway]")
+        self.faults += [
+            f"[tool.taxiway].programs has {name!r}; name a program without its folder and its arguments"
+            for name in found
+            if not name or set(name) & set("/ \t\n")
+        ]
+        return tuple(dict.fromkeys(found))
 
     def components(self) -> Mapping[str, Component]:
         mlproject = files.read_mlproject(self.checkout.root, self.faults)

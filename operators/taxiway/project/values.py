@@ -61,7 +61,20 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A model project that keeps the contract."""
+    """A model project that keeps the contract.
+
+    Attributes:
+        checkout: Where it lies, and at which commit.
+        handle: Of its models.
+        name: Of the project itself.
+        requires_python: Versions of Python that it runs with.
+        components: Each by its kind.
+        sla: What its endpoint promises.
+        tuning: What a search may vary, as `[tool.taxiway.tuning]` says it.
+        traffic: Strategies that it forbids, with the reason.
+        contract: Path of the contract that its endpoint is verified by, or None.
+        programs: Programs that its components start and of which it vouches that they read declared inputs alone.
+    """
 
     checkout: Checkout
     handle: str
@@ -72,6 +85,7 @@ class Project:
     tuning: Mapping[str, Any]
     traffic: Mapping[str, Any]
     contract: str | None
+    programs: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:

@@ -8,8 +8,10 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from taxiway.packaging import source
@@ -19,26 +21,59 @@ from taxiway.trace import MOST_NAMED, ReadFile, Trace
 
 HOOK = Path(__file__).with_name("watched")
 NOTES, FILES = "notes.tsv", "files.json"
-MOST_BYTES = 64 * 1024 * 1024
+MOST_CHARACTERS = 512 * 1024 * 1024
 MOST_HASHED_BYTES = 64 * 1024 * 1024
 MOST_LISTED, MOST_CHANGED, MOST_HOSTS, LONGEST_PATH = 10_000, 10, 10, 150
+LONGEST_NAME = 40
 UNDECLARED = "undeclared"
-KINDS = ("start", "read", "made", "temporary", "ran", "unwatched", "native", "left", "asked", "full")
+KINDS = ("start", "read", "made", "ran", "unwatched", "native", "left", "asked", "full", "lost")
 _ESCAPED = re.compile(r"\\\\|\\n")
 # What programs remember or are told by their user, below the home folder; nothing of it is data. Caches of downloaded
 # models and data sets (huggingface, torch, keras) are not among them, on purpose.
 CACHES = (
-    *(
-        ".cache/matplotlib",
-        ".cache/fontconfig",
-        ".cache/numba",
-        ".cache/mesa_shader_cache",
-        ".cache/pip",
-        ".cache/uv",
-    ),
+    *(".cache/matplotlib", ".cache/fontconfig", ".cache/numba", ".cache/mesa_shader_cache", ".cache/pip"),
+    ".cache/uv",
     *(".config", ".fontconfig", ".fonts.conf", ".local/share/fonts", ".matplotlib", ".numba", ".triton"),
     *(".gitconfig", ".netrc", ".databrickscfg", ".pypirc"),
 )
+# What libraries start by themselves: to learn what the machine is and which code this is, to compile their kernels and
+# to find fonts; and what a shell does that reads no file. None of it puts data into a model.
+HARMLESS = frozenset(
+    {
+        *("arch", "file", "getconf", "hostname", "id", "ldconfig", "lsb_release", "lscpu", "nproc", "sysctl"),
+        *(
+            "uname",
+            "which",
+            "whoami",
+            "nvidia-smi",
+            "rocm-smi",
+            "rocminfo",
+            "rocm_agent_enumerator",
+            "hipconfig",
+        ),
+        *("git", "fc-list", "fc-match"),
+        *(
+            "ar",
+            "as",
+            "c++",
+            "cc",
+            "clang",
+            "clang++",
+            "collect2",
+            "g++",
+            "gcc",
+            "gfortran",
+            "ld",
+            "ld.lld",
+            "nm",
+        ),
+        *("ninja", "objdump", "readelf", "strip", "cuobjdump", "hipcc", "nvcc", "nvdisasm", "ptxas"),
+        *("cd", "chmod", "clear", "echo", "exit", "false", "kill", "mkdir", "printf", "rm", "sleep", "stty"),
+        *("tput", "true"),
+    }
+)
+# The same by the name of a machine or of a version: `x86_64-linux-gnu-gcc-12`.
+_BARE = re.compile(r"^(?:[\w.]+-(?:[\w.]+-)?linux-gnu-)?(?P<name>.+?)(?:-\d+(?:\.\d+)*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +83,24 @@ class Notes:
     Attributes:
         parents: Process id of the parent of each Python that was watched.
         read: Files that were read, in order, each once; what the run had made before is left out.
-        temporary: How many temporary files of the run's own were read.
         programs: Programs that were started and are not watched.
         pythons: Pythons that were started and are not watched.
         readers: Libraries that were loaded and open files by themselves.
         has_left: Whether `PYTHONPATH` was set to something that leaves the hook out.
         hosts: Hosts that were asked for.
-        is_complete: Whether nothing was left out for its length.
+        is_complete: Whether all files that it read and made are here.
+        is_lost: Whether one may be missing that is none of its inputs, or a program.
     """
 
     parents: tuple[int, ...]
     read: tuple[str, ...]
-    temporary: int
     programs: tuple[str, ...]
     pythons: tuple[str, ...]
     readers: tuple[str, ...]
     has_left: bool
     hosts: tuple[str, ...]
     is_complete: bool
+    is_lost: bool
 
 
 def environment(folder: Path, since_s: float, python_path: str = "") -> dict[str, str]:
@@ -103,6 +138,7 @@ def trace(
     ended: Code,
     guardian: int,
     home: Path | None,
+    vouched: Iterable[str] = (),
 ) -> Trace:
     """Return what was seen of a job that has ended, and keep the list of its files beside its output.
 
@@ -113,8 +149,9 @@ def trace(
         ended: Its source after the end.
         guardian: Process id of what started the component: tells whether the component itself was watched.
         home: Home folder of the user, whose caches are no inputs.
+        vouched: Programs of which the project says that they read nothing but declared inputs.
     """
-    notes = _notes(folder / NOTES)
+    notes, named = _notes(folder / NOTES), frozenset(vouched)
     kinds = {path: _kind(Path(path), folder.resolve(), inputs, home) for path in notes.read}
     undeclared = [path for path, kind in kinds.items() if kind == UNDECLARED]
     listed = dict(list(kinds.items())[:MOST_LISTED])
@@ -129,7 +166,9 @@ def trace(
         undeclared=tuple(_read_file(Path(path)) for path in undeclared[:MOST_NAMED]),
         undeclared_count=len(undeclared),
         unwatched=notes.pythons[:MOST_CHANGED],
-        unseen=tuple(_unseen(notes)),
+        programs=_few(each for each in notes.programs if not _is_harmless(each) and each not in named),
+        has_lost=notes.is_lost,
+        unseen=tuple(_unseen(notes, named)),
         hosts=notes.hosts[:MOST_HOSTS],
     )
 
@@ -158,37 +197,51 @@ def _read_file(path: Path) -> ReadFile:
         return ReadFile(path=name)
 
 
-def _unseen(notes: Notes) -> Iterator[str]:
+def _is_harmless(program: str) -> bool:
+    match = _BARE.match(program)
+    return program in HARMLESS or (match is not None and match["name"] in HARMLESS)
+
+
+def _unseen(notes: Notes, vouched: Collection[str]) -> Iterator[str]:
     if notes.readers:
         yield f"it loaded libraries that open files by themselves: {', '.join(notes.readers)}"
     if notes.has_left:
         yield "it took the watch out of PYTHONPATH: what multiprocessing spawned after that was not watched"
-    if notes.programs:
-        yield f"it started programs whose reads nobody sees: {', '.join(notes.programs[:MOST_CHANGED])}"
+    named = _few(each for each in notes.programs if each in vouched)
+    if named:
+        yield f"its project vouches for programs that it started, whose reads nobody sees: {', '.join(named)}"
+    harmless = _few(each for each in notes.programs if _is_harmless(each) and each not in vouched)
+    if harmless:
+        yield f"it started programs whose reads nobody sees: {', '.join(harmless)}"
     if not notes.is_complete:
         yield "it read more files than are noted"
 
 
+def _few(programs: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each[:LONGEST_NAME] for each in islice(programs, MOST_CHANGED))
+
+
 def _notes(path: Path) -> Notes:
-    """Read the notes; the last line of a process that was killed may be cut short, and is no note."""
+    """Read the notes, each once: processes that begin one after the other note the same files again and again."""
     found: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
-    text = _beginning(path)
-    for line in text.split("\n")[:-1]:
+    for line in dict.fromkeys(_lines(path)):
         kind, _, value = line.partition("\t")
         if kind == "read" and _is_own(value, found["made"]):
-            kind = "temporary"
+            continue
+        # An old one was there before the run, whatever it seemed to make under that name.
+        kind = "read" if kind == "old" else kind
         if kind in found:
             found[kind].setdefault(_ESCAPED.sub(_unescaped, value))
     return Notes(
         parents=tuple(int(pids.split()[-1]) for pids in found["start"]),
         read=tuple(found["read"]),
-        temporary=len(found["temporary"]),
         programs=tuple(found["ran"]),
         pythons=tuple(found["unwatched"]),
         readers=tuple(found["native"]),
         has_left=bool(found["left"]),
         hosts=tuple(found["asked"]),
-        is_complete=not found["full"] and len(text) < MOST_BYTES,
+        is_complete=not found["full"] and not found["lost"],
+        is_lost=bool(found["lost"]),
     )
 
 
@@ -196,12 +249,20 @@ def _is_own(path: str, made: Mapping[str, None]) -> bool:
     return path in made or any(str(parent) in made for parent in Path(path).parents)
 
 
-def _beginning(path: Path) -> str:
-    try:
-        with path.open("r", encoding="utf-8", errors="replace", newline="\n") as file:
-            return file.read(MOST_BYTES)
-    except FileNotFoundError:
-        return ""
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the notes; the last line of a process that was killed may be cut short, and is no note."""
+    left = MOST_CHARACTERS
+    with (
+        suppress(FileNotFoundError),
+        path.open("r", encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        for line in file:
+            left -= len(line)
+            if left < 0:
+                yield "lost\t"
+                return
+            if line.endswith("\n"):
+                yield line[:-1]
 
 
 def _unescaped(match: re.Match[str]) -> str:

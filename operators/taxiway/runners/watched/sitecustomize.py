@@ -17,9 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+if TYPE_CHECKING or __package__:
+    from taxiway.runners.watched import taxiway_programs as programs
+else:
+    import taxiway_programs as programs
 
 LOG, SINCE = "TAXIWAY_WATCH_LOG", "TAXIWAY_WATCH_SINCE"
 MOST_NOTES = 20_000
+# By how much the clock of a disk may be behind: what is older than the run by more was not made by it.
+CLOCKS_S = 5.0
 # Code and configuration of the machine, and what the kernel shows of itself. Data may lie in the rest of `/usr` and
 # `/run`: below `/usr/local/airflow`, on a disk that a desktop mounts.
 SYSTEM = (
@@ -31,19 +37,8 @@ SYSTEM = (
 )
 # What the machine shares with all that run on it; a folder that is none of these may hold anybody's data.
 SHARED = (
-    *(
-        "ca-certificates",
-        "fontconfig",
-        "fonts",
-        "glib-2.0",
-        "i18n",
-        "icu",
-        "locale",
-        "mime",
-        "misc",
-        "nvidia",
-    ),
-    *("glvnd", "hwdata", "vulkan"),
+    *("ca-certificates", "fontconfig", "fonts", "glib-2.0", "glvnd", "hwdata", "i18n", "icu", "locale"),
+    *("mime", "misc", "nvidia", "vulkan"),
     *("proj", "python3", "python-wheels", "ssl", "tcltk", "terminfo", "X11", "zoneinfo"),
 )
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where others' files are told from the run's own by their age
@@ -51,24 +46,11 @@ INPUTS = ("TAXIWAY_DATA_DIR", "TAXIWAY_SOURCE_MODELS_DIR", "TAXIWAY_MODEL_DIR", 
 OUTPUT = "TAXIWAY_OUTPUT_DIR"
 # Their code, which is not Python, opens files by itself.
 NATIVE = (
-    *(
-        "cv2",
-        "decord",
-        "duckdb",
-        "fiona",
-        "h5py",
-        "lightgbm",
-        "lmdb",
-        "netCDF4",
-        "onnxruntime",
-        "osgeo",
-        "polars",
-    ),
-    *("pyarrow", "rasterio", "safetensors", "soundfile", "tables", "tensorflow", "tokenizers", "torchaudio"),
-    *("torchvision", "xgboost"),
+    *("cv2", "decord", "duckdb", "fiona", "h5py", "lightgbm", "lmdb", "netCDF4", "onnxruntime", "osgeo"),
+    *("polars", "pyarrow", "rasterio", "safetensors", "soundfile", "tables", "tensorflow", "tokenizers"),
+    *("torchaudio", "torchvision", "xgboost"),
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_OUTSIDE, _ENDING, _WITH_VALUE = "IES", "cm", "WX"
 
 
 class Watch:
@@ -79,7 +61,9 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._noted: dict[tuple[str, bool], set[tuple[str, str]]] = {}
+        self._noted: dict[tuple[str, str, bool], set[str]] = {}
+        self._mine: set[str] = set()
+        self._peeked: set[int] = set()
         self._own = _folders(_interpreter())
         self._quiet = _folders([*_interpreter(), *SYSTEM, *_shared()])
         self._temporary = _folders([*TEMPORARY, os.environ.get("TMPDIR", "")])
@@ -111,8 +95,8 @@ class Watch:
         self.start()
 
     def opened(self, path: Any, mode: Any, flags: int, *_: Any) -> None:
-        name = _text(path)
-        if name is None or name == self._log:
+        name = programs.text(path)
+        if name is None or name == self._log or id(path) in self._peeked:
             return
         self._used(name, flags)
         # `os.open`, which alone has no mode, does not tell of its `dir_fd`.
@@ -125,13 +109,16 @@ class Watch:
         if found is None:
             if flags & os.O_CREAT and not os.path.lexists(name):
                 self._made(name)
+        elif flags & os.O_CREAT and flags & os.O_EXCL:
+            return
         elif mode != os.O_RDONLY and (flags & os.O_TRUNC or not found.st_size):
-            self._made(name)
+            if os.access(name, os.W_OK):
+                self._made(name)
         elif mode != os.O_WRONLY:
             self._read(name, found)
 
     def loaded(self, path: Any, *_: Any) -> None:
-        name = _text(path)
+        name = programs.text(path)
         found = self._found(name) if name and os.sep in name else None
         if name and found:
             self._read(name, found)
@@ -143,20 +130,29 @@ class Watch:
         if path is not None and reader is not None:
             self._note("native", reader)
 
-    def moved(self, before: Any, after: Any, *_: Any) -> None:
+    def moved(self, before: Any, after: Any, here: int = -1, there: int = -1) -> None:
         """What gets another name is read under its old one; under the new one it is the run's own."""
-        old, new = _text(before) or "", _text(after) or ""
-        self.connected(old)
+        old, new = _at(before, here), _at(after, there)
+        self.loaded(os.path.abspath(old))
         if os.path.lexists(old) and not os.path.isdir(new):
             self._made(new)
 
-    def connected(self, path: Any, *_: Any) -> None:
-        name = _text(path)
-        if name:
-            self.loaded(os.path.abspath(name))
+    def linked(self, before: Any, after: Any, here: int = -1, there: int = -1) -> None:
+        """Python tells of it beforehand: where there is a file of that name it will fail, and that is another's."""
+        if os.path.lexists(_at(after, there)):
+            self.loaded(os.path.abspath(_at(before, here)))
+        else:
+            self.moved(before, after, here, there)
 
-    def folder_made(self, path: Any, *_: Any) -> None:
-        name = _text(path)
+    def connected(self, path: Any, *_: Any) -> None:
+        name = programs.text(path) or ""
+        for each in {name, _path_of(name)} if name else ():
+            self.loaded(os.path.abspath(each))
+        # It opens by itself what a query attaches.
+        self._note("native", "sqlite3")
+
+    def folder_made(self, path: Any, _mode: Any = None, folder: int = -1) -> None:
+        name = _at(path, folder)
         if name and not os.path.lexists(name):
             self._made(name)
 
@@ -168,14 +164,31 @@ class Watch:
         self._started(program, args, os.environ if environment is None else dict(environment), is_late=True)
 
     def _started(self, program: Any, args: Any, environment: Any, *, is_late: bool = False) -> None:
-        words = [args] if isinstance(args, (str, bytes)) else list(args or ())
-        named = os.path.basename(_text(program or words[0]) or "")
-        if not named.startswith("python"):
-            self._note("ran", named)
-        elif _is_outside(words[1:]) or not (
-            self._is_watched(environment) or (not is_late and self._watch(environment))
-        ):
-            self._note("unwatched", named)
+        for place, *words in programs.started(program, args, environment):
+            name = os.path.basename(place)
+            script = [] if programs.is_python(name) else programs.python_of(self._head(place))
+            if not script and not programs.is_python(name):
+                self._note("ran", name)
+            elif programs.is_outside([*script[1:], place] if script else words) or not (
+                self._is_watched(environment) or (not is_late and self._watch(environment))
+            ):
+                self._note("unwatched", name)
+
+    def _head(self, place: str) -> bytes:
+        """Return how a program begins; that it is looked into is no read of the component's."""
+        self._peeked.add(id(place))
+        try:
+            file = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return b""
+        finally:
+            self._peeked.discard(id(place))
+        try:
+            return os.read(file, programs.MOST_HEAD)
+        except OSError:
+            return b""
+        finally:
+            os.close(file)
 
     def _is_watched(self, environment: Any) -> bool:
         folders = str(environment.get("PYTHONPATH", "")).split(os.pathsep)
@@ -193,15 +206,16 @@ class Watch:
         return True
 
     def variable_set(self, name: Any, value: Any) -> None:
-        if _text(name) == "PYTHONPATH" and _HERE not in (_text(value) or "").split(os.pathsep):
+        folders = (programs.text(value) or "").split(os.pathsep)
+        if programs.text(name) == "PYTHONPATH" and _HERE not in folders:
             self._note("left", "PYTHONPATH")
 
-    def shell(self, _command: Any) -> None:
-        self._note("ran", "sh")
+    def shell(self, command: Any) -> None:
+        self._started("sh", ["sh", "-c", command], os.environ)
 
     def asked(self, host: Any, port: Any, *_: Any) -> None:
         if host:
-            self._note("asked", f"{_text(host)}:{port}")
+            self._note("asked", f"{programs.text(host)}:{port}")
 
     def _found(self, name: str) -> os.stat_result | None:
         try:
@@ -215,20 +229,36 @@ class Watch:
         is_declared = path.startswith(self._declared)
         if path.startswith(self._quiet) and not is_declared:
             return
-        is_young = found.st_ctime >= self._since
-        is_ours = is_young and not is_declared and path.startswith(self._temporary)
-        self._note("temporary" if is_ours else "read", path)
+        kind = "read"
+        if not is_declared:
+            if found.st_ctime < self._since - CLOCKS_S:
+                kind = "old"
+            elif self._is_own(path) or (found.st_ctime >= self._since and path.startswith(self._temporary)):
+                return
+        self._note(kind, path)
 
     def _made(self, name: str) -> None:
         """Note what is the run's own by now; what it was given never is."""
         path = self._resolved(name)
-        if not path.startswith((*self._quiet, *self._inputs)):
+        if not path.startswith((*self._quiet, *self._inputs)) and not self._is_own(path):
+            self._mine.add(path)
             self._note("made", path)
+
+    def _is_own(self, path: str) -> bool:
+        """Tell whether this process made it, or a folder that it lies in."""
+        while self._mine and len(path) > 1:
+            if path in self._mine:
+                return True
+            path = os.path.dirname(path)
+        return False
 
     def _resolved(self, name: str) -> str:
         whole = os.path.abspath(name)
         if whole.startswith(self._own):
             return whole
+        # A folder that anybody may replace by a link is looked at each time.
+        if not whole.startswith(self._inputs):
+            return os.path.realpath(whole)
         folder, file = os.path.split(whole)
         if folder not in self._real:
             self._real[folder] = os.path.realpath(folder)
@@ -236,13 +266,14 @@ class Watch:
         return os.path.realpath(path) if os.path.islink(path) else path
 
     def _note(self, kind: str, text: str) -> None:
-        # What is declared is counted apart: the many files of a dataset must not hide another one.
-        noted = self._noted.setdefault((self._log, text.startswith(self._declared)), set())
-        if (kind, text) in noted or len(noted) > MOST_NOTES:
+        # Each is counted apart: the many files of a dataset, or those that it made, must not hide another one.
+        is_declared = text.startswith(self._declared)
+        noted = self._noted.setdefault((self._log, kind, is_declared), set())
+        if text in noted or len(noted) > MOST_NOTES:
             return
-        if len(noted) == MOST_NOTES:
-            kind = "full"
-        noted.add((kind, text))
+        noted.add(text)
+        if len(noted) > MOST_NOTES:
+            kind = "full" if is_declared or kind == "made" else "lost"
         _append(self._log, kind + "\t" + text)
 
 
@@ -252,7 +283,7 @@ _ACTS: dict[str, Callable[..., None]] = {
     "ctypes.dlopen": Watch.loaded,
     "sqlite3.connect": Watch.connected,
     "os.rename": Watch.moved,
-    "os.link": Watch.moved,
+    "os.link": Watch.linked,
     "os.mkdir": Watch.folder_made,
     "os.putenv": Watch.variable_set,
     "subprocess.Popen": Watch.ran,
@@ -274,10 +305,20 @@ def _append(log: str, line: str) -> None:
         os.close(file)
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, int) or value is None:
-        return None
-    return os.fsdecode(value)
+def _at(path: Any, folder: int) -> str:
+    """Return a name as it is meant beside an open folder; -1 is none."""
+    name = programs.text(path) or ""
+    return os.path.join(os.path.realpath(f"/proc/self/fd/{folder}"), name) if name and folder >= 0 else name
+
+
+def _path_of(name: str) -> str:
+    """Return where the database lies that a URI of SQLite's names; of what is no URI, the name."""
+    if not name.startswith("file:"):
+        return name
+    from urllib.parse import unquote
+
+    path = name.removeprefix("file:").partition("?")[0].partition("#")[0]
+    return unquote("/" + path[2:].partition("/")[2] if path.startswith("//") else path)
 
 
 def _folders(paths: list[str]) -> tuple[str, ...]:
@@ -316,24 +357,6 @@ def _accelerators() -> list[str]:
         return found + ["/usr/local/" + name for name in os.listdir("/usr/local") if name.startswith("cuda")]
     except OSError:
         return found
-
-
-def _is_outside(words: list[Any]) -> bool:
-    """Tell whether Python's own options, which end where the script or its command begins, keep this module out."""
-    rest = iter([_text(word) or "" for word in words])
-    for word in rest:
-        if not word.startswith("-") or word.startswith("--"):
-            return False
-        for place, letter in enumerate(word):
-            if letter in _OUTSIDE:
-                return True
-            if letter in _ENDING:
-                return False
-            if letter in _WITH_VALUE:
-                if place == len(word) - 1:
-                    next(rest, None)
-                break
-    return False
 
 
 def _chain() -> None:
