@@ -68,7 +68,10 @@ with DAG(
         task_id="register_inference", packages=package_inference.output["packages"]
     )
 
-    transform = TransformOperator(task_id="transform", handle=HANDLE)
+    # A model version names both packages. This run uses its own, whatever others register under the handle meanwhile.
+    code, inference = register_code.output["packages"], register_inference.output["packages"]
+
+    transform = TransformOperator(task_id="transform", handle=HANDLE, packages=code)
     snapshot = SnapshotOperator(
         task_id="snapshot",
         name=HANDLE,
@@ -76,13 +79,26 @@ with DAG(
         revision="{{ params.data_revision }}",
     )
     tune = TuneOperator(
-        task_id="tune", handle=HANDLE, dataset=snapshot.output, trials="{{ params.trials }}", repeats=3
+        task_id="tune",
+        handle=HANDLE,
+        dataset=snapshot.output,
+        trials="{{ params.trials }}",
+        repeats=3,
+        packages=code,
     )
     train = TrainOperator(
-        task_id="train", handle=HANDLE, dataset=snapshot.output, parameters=tune.output["params"]
+        task_id="train",
+        handle=HANDLE,
+        dataset=snapshot.output,
+        parameters=tune.output["params"],
+        packages=[code, inference],
     )
     evaluate = EvaluateOperator(
-        task_id="evaluate", handle=HANDLE, version=train.output["version"], dataset=snapshot.output
+        task_id="evaluate",
+        handle=HANDLE,
+        version=train.output["version"],
+        dataset=snapshot.output,
+        packages=code,
     )
     deploy = DeployOperator(task_id="deploy", handle=HANDLE, version=evaluate.output["version"])
     verify = VerifyOperator(task_id="verify", handle=HANDLE, version=deploy.output["version"])
@@ -94,8 +110,5 @@ with DAG(
         outlets=[PROMOTED],
     )
 
-    # A model version names both packages, so both are registered before it is trained.
-    register_code >> transform
-    register_inference >> train
     # Live traffic moves to nothing that is not proven.
     verify >> traffic

@@ -17,7 +17,8 @@ from taxiway import training, tries
 from taxiway.errors import ComponentFailedError, InvalidSpecError, OutputFaultsError
 from taxiway.packaging.package import FILES, LOCK, MANIFEST, CodePackage, home_of
 from taxiway.registry import measured, models, packages, tracking
-from taxiway.registry.models import ModelVersion, Recipe
+from taxiway.registry.models import ModelVersion
+from taxiway.registry.recipe import Recipe
 from taxiway.runners import Runner, on_this_host
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, remove

@@ -56,6 +56,7 @@ def look(handle: str, settings: Settings) -> Champion:
     try:
         stable = project_aliases(handle, settings)
     except NotFoundError:
+        # The controller knows no such endpoint; an alias may have been set by hand.
         stable = None
     except TransportError:
         found = _by_alias(handle, settings)

@@ -16,6 +16,8 @@ from taxiway.tools import digest, exclusive, fresh_folder, redact, remove, run
 
 _SCP_LIKE = re.compile(r"^[\w.-]+@[\w.-]+:")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
+# How Git ends where nothing was committed yet, and what it says outside a repository.
+_NO_COMMIT, _OUTSIDE = 1, "not a git repository (or any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,8 @@ def locate(
 
     Raises:
         InvalidSpecError: If there is no such folder, a revision is given for a path, or a URL cannot be read.
-        ToolFailedError: If git cannot clone the URL or does not know the revision.
+        ToolFailedError: If git cannot clone the URL or does not know the revision, or does not let this user read a
+            path's repository, as where another user owns it.
     """
     if is_url(project):
         return _clone(project, revision or "HEAD", settings)
@@ -74,23 +77,29 @@ def locate(
 
 
 def _local(root: Path) -> Checkout:
-    try:
-        commit = run(["git", "rev-parse", "HEAD"], cwd=root).strip()
-        files = _files(root)
-        diff = difference(root)
-    except ToolFailedError:
-        return Checkout(root=root)
+    commit = _commit(root)
+    files = _files(root) if commit else ()
     if not files:
         # A repository further up that ignores this folder, as a checkout does a trial's home, says nothing about it.
         return Checkout(root=root)
-    return Checkout(
-        root=root,
-        commit=commit,
-        is_dirty=bool(diff),
-        url=_origin(root),
-        diff=diff,
-        files=files,
-    )
+    diff = difference(root)
+    return Checkout(root=root, commit=commit, is_dirty=bool(diff), url=_origin(root), diff=diff, files=files)
+
+
+def _commit(root: Path) -> str | None:
+    """Return the commit that a folder is at, or None outside Git and where nothing was committed yet.
+
+    Both are code in no known commit, which is marked, and of which no model is ever promoted. Code that Git does not
+    let this user read may be committed all the same, so that is an error.
+    """
+    try:
+        words = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+        return run(words, cwd=root, environment={"LC_ALL": "C"}).strip()
+    except ToolFailedError as refused:
+        is_bare = refused.exit_code == _NO_COMMIT and not refused.output
+        if is_bare or _OUTSIDE in refused.output.lower():
+            return None
+        raise
 
 
 def _files(root: Path) -> tuple[str, ...]:
@@ -102,6 +111,7 @@ def _origin(root: Path) -> str | None:
     try:
         return redact(run(["git", "config", "--get", "remote.origin.url"], cwd=root).strip()) or None
     except ToolFailedError:
+        # So Git answers where there is no remote.
         return None
 
 
@@ -154,6 +164,7 @@ def _resolve(mirror: Path, revision: str) -> str:
 
 
 def _knows(mirror: Path, commit: str) -> bool:
+    """Tell whether a mirror has a commit; one that it does not have is fetched."""
     try:
         return _resolve(mirror, commit) == commit
     except ToolFailedError:

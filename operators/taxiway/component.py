@@ -4,6 +4,8 @@ Nothing is started here (see `runners/`), and no credential may ever be put into
 """
 
 import json
+import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -11,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.errors import OutputFaultsError
+
+# What MLflow takes for the name of a metric.
+_NAME = re.compile(r"[/\w.\- :]+")
+_MOST_NAME = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +97,11 @@ def _tracking(tracking: Tracking | None) -> dict[str, str]:
 def read_metrics(output_dir: Path) -> dict[str, float]:
     """Return the numbers in `metrics.json`; nested tables become names with dots, text and lists are left out.
 
+    True is 1 and false is 0.
+
     Raises:
-        OutputFaultsError: If the file is missing, is no JSON object, or holds a number that is not finite.
+        OutputFaultsError: If the file is missing, is no JSON object, or holds a number that is not finite, or one by a
+            name that MLflow does not take.
     """
     path = output_dir / "metrics.json"
     try:
@@ -106,12 +115,25 @@ def read_metrics(output_dir: Path) -> dict[str, float]:
             (f"metrics.json must be an object, got {type(document).__name__}",), "results"
         )
     found = dict(_numbers(document, ""))
-    faults = tuple(
-        f"metric {name} must be finite, got {value}" for name, value in found.items() if not isfinite(value)
-    )
+    endless = [
+        f"metric {name} must be finite, got {found[name]}" for name in found if not isfinite(found[name])
+    ]
+    faults = (*endless, *_unfit_names(found))
     if faults:
         raise OutputFaultsError(faults, "results")
     return found
+
+
+def _unfit_names(metrics: Mapping[str, float]) -> Iterator[str]:
+    """Yield what is wrong with the names that MLflow would refuse, which here would cost a whole training."""
+    for name in metrics:
+        is_path = posixpath.normpath(name) == name and not name.startswith(("..", "/")) and name != "."
+        if not _NAME.fullmatch(name):
+            yield f"metric name {name!r} must be of letters, digits, spaces and _ - . : / alone"
+        elif len(name) > _MOST_NAME:
+            yield f"metric name {name[:40]!r}… must have at most {_MOST_NAME} characters, got {len(name)}"
+        elif not is_path:
+            yield f"metric name {name!r} must not begin or end with /, nor hold //, ./ or ../"
 
 
 def model_folder(output_dir: Path) -> Path:

@@ -84,35 +84,15 @@ def deploy(
     """
     model = models.get(handle, version, settings)
     code = packages.lookup(handle, "inference", settings, model.inference_digest)
-    ready = packages.materialise(code, settings)
     controller = _controller(settings)
-    served: dict[str, Any] = {"url": url, "ready_path": ready_path}
-    if not url:
-        served = _run_by(controller.runtime(), code, ready, settings, log)
-    spec: dict[str, Any] = {
-        "model": f"{handle}/{version}",
-        **served,
-        "model_dir": str(models.download(model, settings)),
-        "ready_deadline_s": ready_deadline_s,
-        "replicas": replicas,
-        "most_replicas": most_replicas,
-        "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
-        "lineage": lineage_of(model),
-    }
-    # The controller refuses what the project forbids, whoever asks for it.
-    if policy := code.manifest.get("traffic"):
-        spec |= {"forbid": policy["forbid"], "forbid_reason": policy["reason"]}
-    # The controller proves it again at every step of a rollout.
-    if (contract := _contract(code, ready)).is_file():
-        spec["contract"] = str(contract)
+    there = {"url": url, "ready_path": ready_path} if url else None
+    asked = {"ready_deadline_s": ready_deadline_s, "replicas": replicas, "most_replicas": most_replicas}
+    spec = _specification(model, code, there, controller, settings, log) | asked
     controller.deploy(handle, version, spec)
     start = f"looked for at {url}" if url else f"starting with inference package {code.digest[:12]}"
     log(f"{handle}/{version} is {start}")
-    end = time.monotonic() + ready_deadline_s
-    controller.wait_ready(handle, version, deadline_s=ready_deadline_s)
     endpoint = _url(handle, settings)
-    ready_url = endpoint + spec.get("ready_path", READY_PATH)
-    _wait_routed(ready_url, version, end - time.monotonic(), f"{handle}/{version}")
+    _wait_ready(controller, model, endpoint + spec.get("ready_path", READY_PATH), ready_deadline_s)
     log(f"{handle}/{version} is ready; pin it with {HEADER_VERSION}: {version}")
     return Deployment(handle=handle, version=version, url=endpoint)
 
@@ -155,6 +135,48 @@ def verify(handle: str, version: int, settings: Settings, *, log: Log = print) -
     if not report.passed:
         raise VerificationFailedError(handle, version, report.failures)
     return report.to_json() | {"handle": handle, "version": version}
+
+
+def _specification(
+    model: ModelVersion,
+    code: CodePackage,
+    there: dict[str, str] | None,
+    controller: Controller,
+    settings: Settings,
+    log: Log,
+) -> dict[str, Any]:
+    """Return what the controller is told of a version: what serves it, what it was made of, what it promises.
+
+    Args:
+        model: The version.
+        code: Its inference package.
+        there: Where a server of somebody else's answers; None where the controller runs the package.
+        controller: Says which runtime that is.
+        settings: Where everything is.
+        log: Called with a line of progress.
+    """
+    ready = packages.materialise(code, settings)
+    spec: dict[str, Any] = {
+        "model": f"{model.handle}/{model.version}",
+        **(there or _run_by(controller.runtime(), code, ready, settings, log)),
+        "model_dir": str(models.download(model, settings)),
+        "max_rps": min(_sla(code).rate_rps * RATE_HEADROOM, MOST_RPS),
+        "lineage": lineage_of(model),
+    }
+    # The controller refuses what the project forbids, whoever asks for it.
+    if policy := code.manifest.get("traffic"):
+        spec |= {"forbid": policy["forbid"], "forbid_reason": policy["reason"]}
+    # The controller proves it again at every step of a rollout.
+    if (contract := _contract(code, ready)).is_file():
+        spec["contract"] = str(contract)
+    return spec
+
+
+def _wait_ready(controller: Controller, model: ModelVersion, url: str, deadline_s: float) -> None:
+    """Wait until a deployed version is ready, and until the gateway answers for it at a URL; both within one time."""
+    end = time.monotonic() + deadline_s
+    controller.wait_ready(model.handle, model.version, deadline_s=deadline_s)
+    _wait_routed(url, model.version, end - time.monotonic(), f"{model.handle}/{model.version}")
 
 
 def _wait_routed(url: str, version: int, deadline_s: float, variant: str) -> None:

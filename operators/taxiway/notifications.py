@@ -61,4 +61,5 @@ def _rollout(handle: str, settings: Settings, rollout_id: str | None) -> Mapping
             return controller.rollout(handle, rollout_id)
         return controller.endpoint(handle)["rollout"] or {}
     except (TransportError, NotFoundError):
+        # What became of the task is told without the rollout rather than not at all.
         return {}

@@ -80,7 +80,9 @@ class Settings:
     """Addresses and folders of one Taxiway installation.
 
     Attributes:
-        home: Folder of checkouts, environments, packages, runs and caches. Owned by Taxiway, may be deleted.
+        home: Folder of checkouts, environments, packages, runs and caches, which may be deleted while nothing runs. Not
+            so what has its default below it: the data repository and its remote, studies, the token, the controller's
+            database.
         tracking_uri: Address of the MLflow server; never a database address.
         tracking_needs_client: Whether MLflow is reached with more than its address: credentials, certificates.
         data_repository: Git repository that DVC versions data in.
@@ -181,4 +183,5 @@ def _token(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
+        # The controller of this host, which writes it, has not begun yet, or is on another host.
         return None

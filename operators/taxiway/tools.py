@@ -216,6 +216,7 @@ def _rename(folder: Path, target: Path) -> None:
     try:
         os.rename(folder, target)
     except OSError:
+        # Another process was first, with the same content.
         if not target.exists():
             raise
 

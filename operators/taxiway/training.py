@@ -7,19 +7,23 @@ started again, clean, in the same MLflow run. The same function serves a noteboo
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from taxiway import component, tries
 from taxiway import provenance as who
+from taxiway.arguments import typed
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import TransportError
 from taxiway.lineage import given, sources
+from taxiway.packaging import source
 from taxiway.provenance import Provenance
 from taxiway.registry import measured, mlmodel, models, packages, tracking
-from taxiway.registry.models import ModelVersion, Recipe
+from taxiway.registry.models import ModelVersion
+from taxiway.registry.recipe import Recipe
 from taxiway.reproduction import stages
 from taxiway.runners import Inputs, Job, JobResult, Runner, Stop, on_this_host
 from taxiway.runners.watch import FILES, NOTES
@@ -44,6 +48,7 @@ class Bench:
     experiment_id: str
 
 
+@typed
 def train(
     handle: str,
     dataset: DatasetVersion,
@@ -52,6 +57,7 @@ def train(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     source_models: Mapping[str, int | str] | None = None,
+    digests: Mapping[str, str] | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
     log: Log = print,
@@ -67,6 +73,7 @@ def train(
         params: Over the package's defaults.
         seed: Seen by the component as `TAXIWAY_SEED`.
         source_models: Version or alias of a source model by its handle, over those of the package.
+        digests: Digest of a registered package by its kind, for kinds whose newest one is not meant.
         provenance: Who asked; None for a notebook.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
@@ -78,24 +85,29 @@ def train(
         OutputFaultsError: If it leaves no model or no metrics.
         ModelNotFoundError: If a source model is not there.
         ArtifactChangedError: If the files of a source model are not what was registered.
-        UntraceableError: If it read files that are none of its inputs or nobody saw what it read, its code or its data
-            changed while it ran, or another edge of the lineage is missing; where the settings allow it, its version
-            is marked instead.
+        UntraceableError: If an edge of the lineage is missing, as where it read files that are none of its inputs, or
+            its code or data changed while it ran; where the settings allow it, its version is marked instead.
     """
-    inference = packages.lookup(handle, "inference", settings)
-    recipe = recipe_of(
-        handle, dataset, settings, params=params, seed=seed, source_models=source_models, log=log
-    )
-    with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
-        run = finished(recipe, settings)
-        if run is None:
-            run = _train(recipe, settings, provenance, runner or on_this_host(settings), log)
-        else:
-            log(f"run {run.run_id} already trained this code on {dataset.tag} with these parameters")
+    inference = packages.lookup(handle, "inference", settings, (digests or {}).get("inference"))
+    asked: dict[str, Any] = {"params": params, "seed": seed, "source_models": source_models}
+    recipe = recipe_of(handle, dataset, settings, **asked, digests=digests, log=log)
+    run = _run_of(recipe, settings, provenance, runner, log)
     version = models.register_version(recipe, inference, run, settings, provenance=provenance)
     stages.leave(version, settings)
     log(f"{handle}/{version.version} is registered: {version.url}")
     return version
+
+
+def _run_of(
+    recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner | None, log: Log
+) -> tracking.Run:
+    """Return the run that holds the result of a recipe: the finished one, or else it is trained; by one at a time."""
+    with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
+        run = finished(recipe, settings)
+        if run is None:
+            return _train(recipe, settings, provenance, runner or on_this_host(settings), log)
+    log(f"run {run.run_id} already trained this code on {recipe.dataset.tag} with these parameters")
+    return run
 
 
 def recipe_of(
@@ -106,14 +118,15 @@ def recipe_of(
     params: Mapping[str, Any] | None,
     seed: int,
     source_models: Mapping[str, int | str] | None = None,
+    digests: Mapping[str, str] | None = None,
     log: Log = print,
 ) -> Recipe:
-    """Return the recipe of a training: the current package of a handle, its defaults, its source models.
+    """Return the recipe of a training: the current package of a handle or the named one, its defaults and sources.
 
     Raises:
         ModelNotFoundError: If a source model is not there, or has no live version.
     """
-    training = packages.lookup(handle, "training", settings)
+    training = packages.lookup(handle, "training", settings, (digests or {}).get("training"))
     chosen = sources.choose(training.manifest["source_models"], source_models or {}, settings, log)
     merged = dict(training.manifest["params"]) | dict(params or {})
     return Recipe(training=training, dataset=dataset, params=merged, seed=seed, source_models=chosen)
@@ -143,7 +156,7 @@ def finished(recipe: Recipe, settings: Settings) -> tracking.Run | None:
 
 
 def _holds_result(run: tracking.Run) -> bool:
-    return run.status == "FINISHED" and "taxiway.model_hash" in run.tags
+    return run.status == "FINISHED" and models.MODEL_HASH in run.tags
 
 
 def run_tags(recipe: Recipe, kind: str, provenance: Provenance | None) -> dict[str, str]:
@@ -173,11 +186,12 @@ def execute(
     stop: Stop | None = None,
     *,
     late: Executor | None = None,
+    watched: AbstractContextManager[object] | None = None,
 ) -> tuple[JobResult, dict[str, float]]:
     """Run a recipe once in an open MLflow run; return what it left and measured, which is logged to the run.
 
     What can be seen only some time after its end is written down in `late`, or waited for where there is none. The run
-    cannot be traced until then.
+    cannot be traced until then. `watched` is held while the component runs, and left before its numbers are logged.
 
     Raises:
         ComponentFailedError: If the command fails.
@@ -187,7 +201,7 @@ def execute(
     with ThreadPoolExecutor(1) as beside:
         # What goes in is written down while it runs: a search makes many short runs.
         noted = beside.submit(_note_inputs, recipe, run, settings)
-        with tries.alive(run, settings):
+        with tries.alive(run, settings), watched or nullcontext():
             result = runner.run(_job(recipe, bench, run, settings), log, stop)
     noted.result()
     copies = sources.copies(recipe, bench.source_models_dir, settings)
@@ -226,13 +240,15 @@ def _note_inputs(recipe: Recipe, run: tracking.Run, settings: Settings) -> None:
 def publish(recipe: Recipe, run: tracking.Run, output_dir: Path, settings: Settings) -> None:
     """Upload the model that a run left, and mark the run as the one that holds the recipe's result."""
     folder = component.model_folder(output_dir)
+    source.remove_compiled(folder)
     model_hash = models.hash_of(folder)
     mlmodel.write(folder, run_id=run.run_id, key=recipe.key)
     tracking.upload(run.run_id, folder, models.MODEL, settings)
     listing = output_dir.parent / FILES
     if listing.exists():
         tracking.upload(run.run_id, listing, models.LINEAGE, settings)
-    tracking.log(run.run_id, settings, tags={"taxiway.kind": "training", "taxiway.model_hash": model_hash})
+    hashes = {models.MODEL_HASH: model_hash, models.MLMODEL: mlmodel.hash_of(folder)}
+    tracking.log(run.run_id, settings, tags={"taxiway.kind": "training", **hashes})
 
 
 def _train(

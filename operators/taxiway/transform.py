@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from taxiway import provenance as who
+from taxiway.arguments import typed
 from taxiway.datasets import versions as datasets
 from taxiway.datasets.facts import UNTRACEABLE, Origin
 from taxiway.datasets.store import Listing, files_in
@@ -61,12 +62,14 @@ class TransformResult:
         return cls(**{**data, "path": Path(data["path"]), "origin": Origin.from_json(data["origin"])})
 
 
+@typed
 def transform(
     handle: str,
     settings: Settings,
     *,
     params: Mapping[str, Any] | None = None,
     raw: DatasetVersion | None = None,
+    digests: Mapping[str, str] | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
     log: Callable[[str], None] = print,
@@ -78,6 +81,7 @@ def transform(
         settings: Where everything is.
         params: Over the package's defaults.
         raw: The raw data, seen as `TAXIWAY_DATA_DIR`; None for a transform that brings its own.
+        digests: Digest of a registered package by its kind, where not the newest one is meant.
         provenance: Who asked; kept beside the result. A retry of a task finds what the try before it left.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
@@ -90,7 +94,7 @@ def transform(
         UntraceableError: If its code is in no commit, it read files that are none of its inputs, or nobody saw what it
             read; where the settings allow it, its result is marked, and so is each model that is trained on it.
     """
-    code = packages.lookup(handle, "transform", settings)
+    code = packages.lookup(handle, "transform", settings, (digests or {}).get("transform"))
     merged = dict(code.manifest["params"]) | dict(params or {})
     # Equal bytes under another name have other words said of them: they are other raw data.
     key = digest([code.digest, [raw.tag, raw.hash] if raw else _occasion(provenance), merged])
@@ -102,15 +106,22 @@ def transform(
             log(f"{handle}.transform already ran on this data: {folder}")
         else:
             job = _job(code, raw, merged, folder, settings, log)
-            result = (runner or on_this_host(settings)).run(job, log)
-            _check(job.output_dir)
-            result = given.checked(result, settings, dataset=raw)
-            origin = _origin(job, raw, _marks(job, result, settings, log))
+            origin = _run(job, raw, settings, runner or on_this_host(settings), log)
             said: dict[str, Any] = {"key": key, "code": code.digest, "raw": raw.tag if raw else None}
             said |= {"origin": origin.to_json(), **who.tags(provenance)}
             write_atomically(folder / FACTS, json.dumps(said, indent=2))
     files = len(source.listing(folder / "output"))
     return TransformResult(path=folder / "output", key=key, files=files, origin=origin)
+
+
+def _run(
+    job: Job, raw: DatasetVersion | None, settings: Settings, runner: Runner, log: Callable[[str], None]
+) -> Origin:
+    """Run a transform, and return what its output was made of."""
+    result = runner.run(job, log)
+    _check(job.output_dir)
+    result = given.checked(result, settings, dataset=raw)
+    return _origin(job, raw, _marks(job, result, settings, log))
 
 
 def _occasion(provenance: Provenance | None) -> dict[str, str]:
@@ -153,9 +164,12 @@ def origin_of(path: Path) -> Origin | None:
     """
     facts = path.parent / FACTS
     try:
-        return Origin.from_json(json.loads(facts.read_text(encoding="utf-8"))["origin"])
-    except (FileNotFoundError, KeyError):
+        said = json.loads(facts.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        # A folder of somebody's, with a file of that name beside it or none; ours is written whole.
         return None
+    is_ours = isinstance(said, dict) and {"key", "origin"} <= said.keys()
+    return Origin.from_json(said["origin"]) if is_ours else None
 
 
 def _is_kept(origin: Origin, output: Path, settings: Settings) -> bool:

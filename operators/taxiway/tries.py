@@ -69,6 +69,7 @@ def alive(run: tracking.Run, settings: Settings, every_s: float = SAY_S) -> Iter
 
     def say() -> None:
         while not over.wait(every_s):
+            # The work is worth more than the sign of it, which is given again soon.
             with suppress(TaxiwayError):
                 tracking.log(run.run_id, settings, tags=_signs(settings))
 

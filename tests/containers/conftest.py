@@ -6,8 +6,11 @@ TAXIWAY_TESTS_NEED_DOCKER=1, as in CI, they fail.
 
 import os
 import socket
+import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from taxiway.packaging import CodePackage, package
 from taxiway.packaging.environment import Lock
 from taxiway.packaging.image import Image, build
 from taxiway.registry import packages
-from taxiway.runners import DockerRunner, Inputs, Job
+from taxiway.runners import DockerRunner, Inputs, Job, Stop
 from taxiway.runners import containers as runner_of
 from taxiway.settings import Containers, Settings
 from tests.containers import base_image
@@ -99,13 +102,16 @@ def plain_package(manifest: dict[str, Any]) -> CodePackage:
 @pytest.fixture(scope="session")
 def plain_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Return an image of an environment with nothing in it, and no source."""
-    home = tmp_path_factory.mktemp("images")
+    containers = Containers(url=URL, base_image=BASE_IMAGE)
+    return built_plain(engine, containers, tmp_path_factory.mktemp("images"))
+
+
+def built_plain(engine: Engine, containers: Containers, home: Path) -> Image:
+    """Build an image of an environment with nothing in it, and no source."""
     (home / "source").mkdir()
-    settings = Settings(
-        home=home, data_repository=home, containers=Containers(url=URL, base_image=BASE_IMAGE)
-    )
-    locked = Lock(text="", python=base_image.VERSION)
-    return build(plain_package({}), home / "source", locked, engine, settings, silent)
+    settings = Settings(home=home, data_repository=home, containers=containers)
+    package = plain_package({})
+    return build(package, home / "source", Lock(text="", python=package.python), engine, settings, silent)
 
 
 @pytest.fixture
@@ -138,6 +144,43 @@ def containers_of(engine: Engine, runner: DockerRunner) -> list[str]:
     """Return the names of the containers that a runner's home has on the engine."""
     owner = runner._attendance.owner()
     return [found.name for found in engine.containers({"taxiway.owner": owner})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A job that runs in a thread of its own: what was heard of it, what asks for its end, and how it failed then."""
+
+    lines: list[str]
+    stop: Stop
+    ends: list[BaseException]
+
+
+@contextmanager
+def begun(runner: DockerRunner, job: Job, until: Callable[..., None], word: str = "begun") -> Iterator[Begun]:
+    """Run a job that says a word when it has begun, and wait for its end after the block, which sees to it."""
+    found = Begun(lines=[], stop=Stop(), ends=[])
+    thread = threading.Thread(
+        target=lambda: found.ends.append(caught(lambda: runner.run(job, found.lines.append, found.stop)))
+    )
+    thread.start()
+    try:
+        until(lambda: word in found.lines, 120)
+        yield found
+    except BaseException:
+        found.stop.request()
+        raise
+    finally:
+        thread.join(120)
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """Have a disk of memory at a folder while the block lasts; only root may."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def caught(act: Callable[[], object]) -> BaseException:

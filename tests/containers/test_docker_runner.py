@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,11 @@ from taxiway.errors import (
 )
 from taxiway.evaluation import evaluate
 from taxiway.packaging.image import Image
-from taxiway.runners import DockerRunner, Inputs, Job, Stop, delivery, disk
+from taxiway.runners import DockerRunner, Inputs, Job
 from taxiway.settings import Settings
 from taxiway.training import train
 from taxiway.transform import transform
-from tests.containers.conftest import bare_runner, caught, containers_of, registered
+from tests.containers.conftest import bare_runner, begun, containers_of, mounted, registered
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 Until = Callable[..., None]
@@ -65,16 +64,10 @@ def test_job_leaves_its_output_and_is_heard_at_once(
 def test_line_is_heard_while_the_component_runs(
     bare: DockerRunner, make: Callable[..., Job], until: Until
 ) -> None:
-    lines: list[str] = []
-    stop = Stop()
-    job = make("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
-    ends: list[BaseException] = []
-    thread = threading.Thread(target=lambda: ends.append(caught(lambda: bare.run(job, lines.append, stop))))
-    thread.start()
-    until(lambda: "begun" in lines, 120)
-    stop.request()
-    thread.join(120)
-    assert isinstance(ends[0], JobStoppedError)
+    job = make("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    with begun(bare, job, until) as heard:
+        heard.stop.request()
+    assert isinstance(heard.ends[0], JobStoppedError)
 
 
 def test_long_line_and_last_line_without_an_end_arrive_whole(
@@ -135,95 +128,16 @@ out = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
     assert not (data / "y").exists()
 
 
-@pytest.mark.parametrize("way", ["mount", "copy"])
-def test_inputs_come_in_whichever_way(
-    tmp_path: Path, plain_image: Image, engine: Engine, make: Callable[..., Job], way: str
-) -> None:
-    """A model behind a link, a file that only its owner may read, and many files: all are there, and read-only."""
-    data, model, sources = tmp_path / "data", tmp_path / "model", tmp_path / "sources"
-    for folder in (data / "deep", model, sources):
-        folder.mkdir(parents=True)
-    (data / "deep" / "x").write_text("data")
-    (data / "private").write_text("mine")
-    (data / "private").chmod(0o600)
-    (model / "weights").write_text("model")
-    (sources / "older").symlink_to(model)
-    script = """
-import os, pathlib
-read = lambda name, path: pathlib.Path(os.environ[name], path).read_text()
-print(read("TAXIWAY_DATA_DIR", "deep/x"), read("TAXIWAY_DATA_DIR", "private"), read("TAXIWAY_MODEL_DIR", "weights"))
-print(read("TAXIWAY_SOURCE_MODELS_DIR", "older/weights"), os.access(os.environ["TAXIWAY_MODEL_DIR"], os.W_OK))
-"""
-    lines: list[str] = []
-    runner = bare_runner(tmp_path, plain_image, engine, inputs=way)
-    result = runner.run(
-        make(script, inputs=Inputs(data_dir=data, model_dir=model, source_models_dir=sources)), lines.append
-    )
-    assert lines[1:] == ["data mine model", "model False"]
-    assert result.trace
-    assert result.trace.read == {"dataset": 2, "model": 1, "source models": 1}
-
-
-def test_inputs_that_the_engine_cannot_see_are_sent_to_it(
-    tmp_path: Path,
-    plain_image: Image,
-    engine: Engine,
-    make: Callable[..., Job],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As when Airflow itself is in a container: its paths mean nothing to the engine."""
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "x").write_text("data")
-    monkeypatch.setattr(
-        "taxiway.runners.delivery.bind",
-        lambda _, target: {"Type": "bind", "Source": "/only/in/airflow", "Target": target, "ReadOnly": True},
-    )
-    lines: list[str] = []
-    job = make("print(open('/taxiway/data/x').read())", inputs=Inputs(data_dir=data))
-    bare_runner(tmp_path, plain_image, engine).run(job, lines.append)
-    assert lines[-1] == "data"
-
-
-def test_secrets_are_files_in_memory_and_nowhere_else(
-    bare: DockerRunner, make: Callable[..., Job], tmp_path: Path, engine: Engine, client: Any, until: Until
-) -> None:
-    secrets = tmp_path / "secrets"
-    secrets.mkdir()
-    (secrets / "token").write_text("s3cret")
-    script = """
-import os, pathlib, time
-folder = pathlib.Path(os.environ["TAXIWAY_SECRETS_DIR"])
-kind = [line.split()[2] for line in open("/proc/mounts") if line.split()[1] == str(folder)]
-print(len((folder / "token").read_text()), oct((folder / "token").stat().st_mode)[-3:], *kind, flush=True)
-time.sleep(60)
-"""
-    lines: list[str] = []
-    job, stop = make(script, inputs=Inputs(secrets_dir=secrets)), Stop()
-    thread = threading.Thread(target=lambda: caught(lambda: bare.run(job, lines.append, stop)))
-    thread.start()
-    until(lambda: lines and lines[-1] == "6 400 tmpfs", 120)
-    (name,) = containers_of(engine, bare)
-    shown = json.dumps(client.inspect_container(name))
-    stop.request()
-    thread.join(120)
-    assert "TAXIWAY_SECRETS_DIR" in shown
-    assert "s3cret" not in shown
-
-
 def test_limits_are_the_engines_own(
     bare: DockerRunner, make: Callable[..., Job], engine: Engine, client: Any, until: Until
 ) -> None:
     """DockerOperator's `cpus` is a weight, and it has no limit of processes."""
     limits = {"cpus": 0.5, "memory_mb": 64, "pids": 32}
-    job, stop, lines = make("import time\ntime.sleep(60)", resources=limits), Stop(), list[str]()
-    thread = threading.Thread(target=lambda: caught(lambda: bare.run(job, lines.append, stop)))
-    thread.start()
-    until(lambda: containers_of(engine, bare) and lines, 120)
-    (name,) = containers_of(engine, bare)
-    host = client.inspect_container(name)["HostConfig"]
-    stop.request()
-    thread.join(120)
+    job = make("import time\nprint('begun', flush=True)\ntime.sleep(600)", resources=limits)
+    with begun(bare, job, until) as heard:
+        (name,) = containers_of(engine, bare)
+        host = client.inspect_container(name)["HostConfig"]
+        heard.stop.request()
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (
         500_000_000,
         64 * 2**20,
@@ -232,7 +146,7 @@ def test_limits_are_the_engines_own(
     )
     assert (host["Init"], host["CapDrop"], host["ReadonlyRootfs"]) == (True, ["ALL"], True)
     assert (host["AutoRemove"], host["Privileged"], host["NetworkMode"]) == (False, False, "none")
-    assert "cpus 0.5, memory 64 MB, processes 32, gpus 0" in lines[0]
+    assert "cpus 0.5, memory 64 MB, processes 32, gpus 0" in heard.lines[0]
 
 
 def test_component_that_needs_more_memory_than_its_limit_is_told_so(
@@ -259,22 +173,27 @@ def test_shortage_is_explained_before_anything_starts(
     assert containers_of(engine, bare) == []
 
 
-def test_deaf_component_is_ended_in_time(
-    bare: DockerRunner, make: Callable[..., Job], engine: Engine, until: Until
+def test_deaf_component_is_ended_within_its_grace(
+    bare: DockerRunner,
+    make: Callable[..., Job],
+    engine: Engine,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow kills a task five seconds after it asked: a container that ignores SIGTERM must be gone by then."""
+    """Airflow kills a task soon after it asked: a container that ignores SIGTERM must be gone by then."""
     script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\n"
-    job, lines, ends = make(script + "time.sleep(120)"), list[str](), list[BaseException]()
-    thread = threading.Thread(target=lambda: ends.append(caught(lambda: bare.run(job, lines.append))))
-    thread.start()
-    until(lambda: "deaf" in lines, 120)
-    timer = threading.Timer(5, lambda: ends.append(AssertionError("it took five seconds")))
-    timer.start()
-    bare.stop(1.0)
-    timer.cancel()
-    thread.join(120)
-    assert [type(end) for end in ends] == [JobStoppedError]
-    assert containers_of(engine, bare) == []
+    graces, stop = list[int](), engine._client.stop
+
+    def noted(container: str, timeout: int) -> None:
+        graces.append(timeout)
+        stop(container, timeout=timeout)
+
+    monkeypatch.setattr(engine._client, "stop", noted)
+    with begun(bare, make(script + "time.sleep(600)"), until, "deaf") as heard:
+        bare.stop(1.0)
+        assert containers_of(engine, bare) == []
+    assert [type(end) for end in heard.ends] == [JobStoppedError]
+    assert graces[0] == 1
 
 
 class Trap:
@@ -322,29 +241,18 @@ def test_disk_that_fills_on_this_host_leaves_the_result_for_a_retry(
     """Nothing is trained again: the container waits, and the retry takes what it left."""
     small = tmp_path / "small"
     small.mkdir()
-    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small))
-    try:
+    with mounted(small, "size=1m"):
         script = (
             "import os, random\nopen(os.environ['TAXIWAY_OUTPUT_DIR'] + '/x', 'wb').write(bytes(2**22))\n"
         )
         job = replace(make(script + "print('trained')"), folder=small / "job")
         with pytest.raises(DiskFullError):
             bare.run(job, print)
-        mount("-o", "remount,size=16m", str(small))
+        subprocess.run(["mount", "-o", "remount,size=16m", str(small)], check=True)
         lines: list[str] = []
         result = bare.run(job, lines.append)
         assert (result.output_dir / "x").stat().st_size == 2**22
         assert "ended with 0: going on with it" in lines[0]
-    finally:
-        unmount(str(small))
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True)
-
-
-def unmount(folder: str) -> None:
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_job_of_another_owner_is_no_orphan_of_ours(
@@ -352,7 +260,7 @@ def test_job_of_another_owner_is_no_orphan_of_ours(
 ) -> None:
     other = bare_runner(tmp_path / "other", plain_image, engine)
     job = make("print(1)")
-    container = other._start(other._plan(job), job, print)
+    container = other._start(other._plan(job), print)
     try:
         assert bare.reap(0) == ()
     finally:
@@ -370,67 +278,14 @@ def save(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
 print("begun", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
-    lines: list[str] = []
-    ends: list[BaseException] = []
-    thread = threading.Thread(
-        target=lambda: ends.append(caught(lambda: bare.run(make(script), lines.append)))
-    )
-    thread.start()
-    until(lambda: "begun" in lines, 60)
-    (name,) = containers_of(engine, bare)
-    engine._client.stop(name, timeout=20)
-    thread.join(60)
-    assert isinstance(ends[0], ComponentFailedError)
-    assert ends[0].exit_code == -15
-
-
-def test_folder_of_the_same_name_on_the_engines_host_is_not_mounted(
-    bare: DockerRunner, engine: Engine, plain_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is written here must be read there: a path alone says nothing."""
-    labels = {"taxiway.job": "true", "taxiway.owner": bare._attendance.owner()}
-    assert disk.is_shared(engine, tmp_path / "home", plain_image.id, labels)
-    other = tmp_path / "elsewhere"
-    other.mkdir()
-    monkeypatch.setattr(
-        "taxiway.runners.delivery.bind",
-        lambda _, target: {"Type": "bind", "Source": str(other), "Target": target, "ReadOnly": True},
-    )
-    assert not disk.is_shared(engine, tmp_path / "home", plain_image.id, labels)
-    assert containers_of(engine, bare) == []
-    assert not list((tmp_path / "home").glob(".proof*"))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_each_disk_is_asked_for(
-    bare: DockerRunner, make: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The engine sees this host's disk, and where another one is mounted here it has an old folder."""
-    disk_here, old, model = tmp_path / "mounted", tmp_path / "old", tmp_path / "model"
-    for folder in (disk_here, old / "data", model):
-        folder.mkdir(parents=True)
-    (old / "data" / "x").write_text("old")
-    (model / "x").write_text("model")
-    bind = delivery.bind
-
-    def seen(folder: Path, target: str) -> dict[str, Any]:
-        is_there = folder.is_relative_to(disk_here)
-        return bind(old / folder.relative_to(disk_here) if is_there else folder, target)
-
-    monkeypatch.setattr("taxiway.runners.delivery.bind", seen)
-    mount("-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(disk_here))
-    try:
-        (disk_here / "data").mkdir()
-        (disk_here / "data" / "x").write_text("new")
-        lines: list[str] = []
-        script = "for name in ('data', 'model'):\n    print(open(f'/taxiway/{name}/x').read())\n"
-        bare.run(make(script, inputs=Inputs(data_dir=disk_here / "data", model_dir=model)), lines.append)
-        assert lines[1:] == ["new", "model"]
-        assert disk.disk_of(model) == disk.disk_of(tmp_path) != disk.disk_of(disk_here / "data")
-    finally:
-        unmount(str(disk_here))
+    with begun(bare, make(script), until) as heard:
+        (name,) = containers_of(engine, bare)
+        engine._client.stop(name, timeout=20)
+    (end,) = heard.ends
+    assert isinstance(end, ComponentFailedError)
+    assert end.exit_code == -15
 
 
 def test_container_that_nobody_attends_to_is_forgotten_at_once(
@@ -443,18 +298,13 @@ def test_container_that_nobody_attends_to_is_forgotten_at_once(
 ) -> None:
     """As that of a trial, whose retry is another job."""
     job = make("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
-    lines: list[str] = []
-    stop = Stop()
-    thread = threading.Thread(target=lambda: caught(lambda: bare.run(job, lines.append, stop)))
-    thread.start()
-    until(lambda: "begun" in lines, 60)
     other = bare_runner(tmp_path, plain_image, engine)
-    assert other.is_known(job.package, job.folder)
-    other.forget(job.package, job.folder)
-    assert len(containers_of(engine, bare)) == 1, "somebody attends to it"
-    stop.request()
-    thread.join(60)
-    (left,) = [bare._start(bare._plan(job), job, print)]
+    with begun(bare, job, until) as heard:
+        assert other.is_known(job.package, job.folder)
+        other.forget(job.package, job.folder)
+        assert len(containers_of(engine, bare)) == 1, "somebody attends to it"
+        heard.stop.request()
+    left = bare._start(bare._plan(job), print)
     assert containers_of(engine, bare)
     other.forget(job.package, job.folder)
     assert not other.is_known(job.package, job.folder)

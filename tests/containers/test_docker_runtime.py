@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,35 +17,21 @@ from typing import Any
 
 import pytest
 
-from taxiway_serving import archive
 from taxiway_serving.answers import Answer
-from taxiway_serving.archive import Entry
-from taxiway_serving.contracts import (
-    Ask,
-    Crash,
-    Running,
-    RuntimeContract,
-    Until,
-    addresses_of,
-    ensured,
-    ensured_until_ready,
-)
+from taxiway_serving.contracts import MakeSpec, Running, Until, addresses_of, ensured, ensured_until_ready
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.names import VariantId
 from taxiway_serving.runtimes.docker import HANDLE, HOME, VERSION, DockerRuntime, home_id
 from taxiway_serving.runtimes.engine import Engine
-from taxiway_serving.runtimes.images import OWNER, SEALED
-from taxiway_serving.runtimes.runtime import VariantSpec
+from taxiway_serving.runtimes.images import OWNER
 from taxiway_serving.settings import ServingSettings
 from tests.containers.base_image import VERSION as PYTHON
 from tests.containers.conftest import BASE_IMAGE, URL
-from tests.serving.conftest import TOY, slow_call, wait_until
+from tests.containers.variants import FIRST, TOY_IMAGE, ContainersContract, build_toy, make_spec
+from tests.serving.conftest import wait_until
 
+__all__ = ["make_spec"]
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-
-FIRST = VariantId(handle="digits", version=1)
-TOY_IMAGE = "taxiway-tests/toy"
-MakeSpec = Callable[..., VariantSpec]
 
 STARTER = """
 import json, os, sys
@@ -73,16 +58,7 @@ def runtime_of(place: Path, *, network: str = "", url: str = URL) -> DockerRunti
 @pytest.fixture(scope="session")
 def toy_image(engine: Engine) -> str:
     """Return the id of an inference image of the toy server."""
-    recipe = (
-        f"FROM {BASE_IMAGE.format(python=PYTHON)}\nCOPY toy_server.py /toy/\n"
-        f'ENV TOY_HOST=0.0.0.0\nCMD ["python", "/toy/toy_server.py", "3000"]\n'
-    )
-    entries = [
-        Entry(name="Dockerfile", content=recipe.encode(), mode=0o644),
-        Entry(name="toy_server.py", path=TOY),
-    ]
-    with archive.stream(entries) as pieces:
-        return engine.build(pieces, TOY_IMAGE, {SEALED: "true", "taxiway.base": "toy"}, {}, "none")
+    return build_toy(engine, BASE_IMAGE.format(python=PYTHON))
 
 
 @pytest.fixture
@@ -103,26 +79,6 @@ def runtime(place: Path) -> Iterator[DockerRuntime]:
 
 
 @pytest.fixture
-def make_spec(tmp_path: Path, toy_image: str) -> MakeSpec:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "weight.txt").write_text("7 kg")
-    (model / "weight.txt").chmod(0o600)
-
-    def make(version: int, **changes: object) -> VariantSpec:
-        usual: dict[str, object] = {
-            "handle": "digits",
-            "version": version,
-            "model": f"digits/{version}",
-            "image": toy_image,
-            "model_dir": model,
-        }
-        return VariantSpec(**{**usual, **changes})  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.fixture
 def until() -> Until:
     """Wait longer than others do: where engines are tested, everything else is, too."""
     return functools.partial(wait_until, deadline_s=60.0)
@@ -137,32 +93,11 @@ def running(engine: Engine, place: Path) -> Running:
     return names
 
 
-class TestDockerRuntime(RuntimeContract):
+class TestDockerRuntime(ContainersContract):
     @pytest.fixture
     def heir(self, place: Path) -> Iterator[Callable[[], DockerRuntime]]:
         with ExitStack() as stack:
             yield lambda: stack.enter_context(closing(runtime_of(place)))
-
-    @pytest.fixture
-    def never_ready(self) -> Callable[[VariantSpec], VariantSpec]:
-        return lambda spec: replace(spec, environment={"TOY_NEVER_READY": "1"})
-
-    @pytest.fixture
-    def crash(self, client: Any, running: Running) -> Crash:
-        return lambda variant: client.kill(min(running(variant)))
-
-    @pytest.fixture
-    def limits_of(self, client: Any, running: Running) -> Callable[[VariantId], tuple[float, int]]:
-        def limits(variant: VariantId) -> tuple[float, int]:
-            held = client.inspect_container(*running(variant))["HostConfig"]
-            return held["NanoCpus"] / 1e9, held["Memory"]
-
-        return limits
-
-    @pytest.fixture
-    def ask(self) -> Iterator[Ask]:
-        with ThreadPoolExecutor(1) as pool:
-            yield lambda state: slow_call(pool, state)
 
 
 def test_container_that_its_dying_starter_left_is_adopted(

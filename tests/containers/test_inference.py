@@ -25,7 +25,8 @@ from taxiway_serving.runtimes.docker import HANDLE, HOME, home_id
 from taxiway_serving.runtimes.images import OWNER, SEALED
 from taxiway_serving.settings import ServingSettings
 from tests.containers.conftest import registered, silent
-from tests.serving.conftest import Gateway, answers, free_port, wait_until
+from tests.ports import free_port
+from tests.serving.conftest import Gateway, answers, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -101,7 +102,7 @@ def controlled(boxed: Settings, engine: Engine) -> Iterator[Controlled]:
 
 def predicted(controlled: Controlled, handle: str, x: float) -> httpx.Response:
     url = f"{controlled.settings.gateway_url}/{handle}/predict"
-    return httpx.post(url, json={"x": x}, headers={HEADER_VERSION: "1"}, timeout=20, trust_env=False)
+    return httpx.post(url, json={"x": x}, headers={HEADER_VERSION: "1"}, timeout=60, trust_env=False)
 
 
 def containers_of(controlled: Controlled, handle: str) -> set[str]:
@@ -109,7 +110,7 @@ def containers_of(controlled: Controlled, handle: str) -> set[str]:
     return {each.id for each in found if each.is_running}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_bento_in_a_container_answers_and_outlives_the_controller(
     handled: Path,
     handle: str,
@@ -125,7 +126,7 @@ def test_bento_in_a_container_answers_and_outlives_the_controller(
     commit(handled)
     registered(handled, settings, ("training", "inference"))
     made = train(handle, dataset, replace(settings, runner="process"), params={"c": 0.5}, log=silent)
-    assert deployment.deploy(handle, made.version, settings, ready_deadline_s=180, log=silent).version == 1
+    assert deployment.deploy(handle, made.version, settings, ready_deadline_s=300, log=silent).version == 1
     assert predicted(controlled, handle, 3.0).json() == 1.5
     (container,) = containers_of(controlled, handle)
     found = client.inspect_container(container)
@@ -140,7 +141,7 @@ def test_bento_in_a_container_answers_and_outlives_the_controller(
     controlled.kill()
     assert predicted(controlled, handle, 4.0).json() == 2.0
     controlled.start()
-    deployment.deploy(handle, made.version, settings, ready_deadline_s=60, log=silent)
+    deployment.deploy(handle, made.version, settings, ready_deadline_s=240, log=silent)
     assert containers_of(controlled, handle) == {container}
     controlled.client.undeploy(handle, made.version)
     wait_until(lambda: not containers_of(controlled, handle), deadline_s=120)

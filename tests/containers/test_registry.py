@@ -34,7 +34,8 @@ def registry(tmp_path: Path, until: Callable[..., None]) -> Iterator[str]:
     """Start a registry on loopback, which an engine of this host needs no certificate for; return its name."""
     program = shutil.which("docker-registry")
     if program is None or not URL.startswith("unix:"):
-        pytest.skip("no docker-registry on the path, or an engine that does not share our loopback")
+        why = "no docker-registry on the path, or an engine that does not share our loopback"
+        pytest.skip(f"{why}: no test of this run pushes an image and runs it by its digest")
     config, log = tmp_path / "registry.yml", tmp_path / "registry.log"
     storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"
     config.write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\nhttp: {{addr: '127.0.0.1:0'}}\n")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +111,7 @@ def test_container_that_failed_alone_is_started_anew(
     make: Callable[..., Job], bare: DockerRunner, engine: Engine, until: Until
 ) -> None:
     job = make("raise SystemExit(3)")
-    container = bare._start(bare._plan(job), job, print)
+    container = bare._start(bare._plan(job), print)
     until(lambda: not (engine.find(container) or pytest.fail("gone")).is_running, 120)
     lines: list[str] = []
     with pytest.raises(Exception, match="ended with 3"):
@@ -124,8 +123,8 @@ def test_container_of_another_job_under_the_same_name_is_replaced(
     make: Callable[..., Job], bare: DockerRunner, engine: Engine
 ) -> None:
     """A retry with other limits does not go on with what has the old ones."""
-    before, after = make("import time\ntime.sleep(60)"), make("print('after')")
-    bare._start(bare._plan(before), before, print)
+    before, after = make("import time\ntime.sleep(600)"), make("print('after')")
+    bare._start(bare._plan(before), print)
     lines: list[str] = []
     bare.run(after, lines.append)
     assert lines[-1] == "after"
@@ -135,15 +134,17 @@ def test_container_of_another_job_under_the_same_name_is_replaced(
 def test_orphan_is_reaped_when_nobody_came_for_long(
     make: Callable[..., Job], bare: DockerRunner, engine: Engine
 ) -> None:
-    job = make("import time\ntime.sleep(60)")
+    job = make("import time\ntime.sleep(600)")
     plan = bare._plan(job)
-    bare._start(plan, job, print)
-    assert bare.reap(older_than_s=0.3) == ()
+    bare._start(plan, print)
+    alone = bare._attendance._mark(plan.name)
+    assert bare.reap(older_than_s=3_600) == ()
+    os.utime(alone, (0, alone.stat().st_mtime - 7_200))
     with bare._attendance.of(plan.name):
         assert bare.reap(older_than_s=0) == ()
-    assert bare.reap(older_than_s=0.3) == ()
-    time.sleep(0.4)
-    assert bare.reap(older_than_s=0.3) == (plan.name,)
+    assert bare.reap(older_than_s=3_600) == (), "alone since a moment ago"
+    os.utime(alone, (0, alone.stat().st_mtime - 7_200))
+    assert bare.reap(older_than_s=3_600) == (plan.name,)
     assert containers_of(engine, bare) == []
 
 
@@ -152,7 +153,7 @@ def test_container_that_was_never_started_is_made_again(
 ) -> None:
     """Killed between creating and starting: some of its inputs may be missing."""
     job = make("print('whole')")
-    bare._create(bare._plan(job), job)
+    bare._create(bare._plan(job))
     lines: list[str] = []
     bare.run(job, lines.append)
     assert "starting anew" in lines[0]

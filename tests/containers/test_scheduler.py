@@ -21,8 +21,9 @@ from taxiway.trial.layout import Layout, choose_ports
 from taxiway.trial.services import Addresses, Services
 from taxiway.trial.supervisor import Service, Supervisor
 from tests.containers.conftest import BASE_IMAGE, URL, registered, silent
+from tests.ports import keep_ports
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1_800)]
 Until = Callable[..., None]
 
 DAG_ID = "boxed"
@@ -55,6 +56,7 @@ class Airflow:
     def __init__(self, folder: Path, root: Path, settings: Settings) -> None:
         self.layout = Layout(checkout=root, home=folder)
         self.layout.make()
+        keep_ports(self.layout)
         self.addresses = Addresses(ports=choose_ports(self.layout.ports_file))
         self.supervisor = Supervisor(self.layout.processes_file, self.layout.logs, say=silent)
         self._services = Services(self.layout, self.addresses, "token", os.environ)
@@ -83,13 +85,13 @@ class Airflow:
         services: list[Service] = [service() for service in made]
         for service in services:
             self.supervisor.start(replace(service, environment={**service.environment, **self._ours}))
-        self.supervisor.wait_ready([service.name for service in services], deadline_s=180)
+        self.supervisor.wait_ready([service.name for service in services], deadline_s=400)
         return AirflowApi(self.addresses.url("airflow"))
 
     def fail_task(self, run_id: str) -> None:
         path = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train"
         answer = httpx.patch(
-            self.addresses.url("airflow") + path, json={"new_state": "failed"}, timeout=30, trust_env=False
+            self.addresses.url("airflow") + path, json={"new_state": "failed"}, timeout=60, trust_env=False
         )
         answer.raise_for_status()
 
@@ -120,7 +122,7 @@ def test_lost_worker_and_killed_task(
     until: Until,
 ) -> None:
     world, api = airflow
-    until(lambda: api.has_dag(DAG_ID), 120)
+    until(lambda: api.has_dag(DAG_ID), 300)
     api.unpause(DAG_ID)
 
     def found() -> list[str]:
@@ -130,22 +132,22 @@ def test_lost_worker_and_killed_task(
         ]
 
     api.trigger(DAG_ID, "lost", {})
-    until(lambda: len(found()) == 1, 120)
+    until(lambda: len(found()) == 1, 300)
     (container,) = found()
     _holder(boxed.home / "containers").kill()
-    until(lambda: "is running: going on with it" in _log(api, "lost", attempt=2), 120)
+    until(lambda: "is running: going on with it" in _log(api, "lost", attempt=2), 300)
     assert found() == [container]
     client.put_archive(container, "/tmp", _go())
-    until(lambda: api.run_state(DAG_ID, "lost") in {"success", "failed"}, 120)
+    until(lambda: api.run_state(DAG_ID, "lost") in {"success", "failed"}, 300)
     assert api.run_state(DAG_ID, "lost") == "success", _log(api, "lost", attempt=2)
     assert api.result(DAG_ID, "lost", "train")["version"] == 1
     assert engine.find(container) is None
 
     api.trigger(DAG_ID, "killed", {"c": 0.25})
-    until(lambda: len(found()) == 1, 120)
+    until(lambda: len(found()) == 1, 300)
     world.fail_task("killed")
-    until(lambda: not found(), 120)
-    until(lambda: not engine.containers({"taxiway.handle": handle, "taxiway.job": "true"}), 120)
+    until(lambda: not found(), 300)
+    until(lambda: not engine.containers({"taxiway.handle": handle, "taxiway.job": "true"}), 300)
 
 
 def _log(api: AirflowApi, run_id: str, *, attempt: int) -> str:
@@ -155,7 +157,13 @@ def _log(api: AirflowApi, run_id: str, *, attempt: int) -> str:
 
 
 def _has_begun(client: Any, container: str) -> bool:
-    return b"begun" in client.logs(container)
+    from docker.errors import APIError  # type: ignore[import-untyped]
+
+    try:
+        return b"begun" in client.logs(container)
+    except APIError:
+        # It was removed since it was listed.
+        return False
 
 
 def _holder(locks: Path) -> psutil.Process:

@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ from taxiway.runners import containers as runner_of
 from taxiway.settings import Settings
 from taxiway.tuning import open_study, pruning, study, tune
 from tests.containers.conftest import BASE_IMAGE, URL, containers_of, registered, silent
+from tests.library.scripted import Script, serving
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 Until = Callable[..., None]
+STEPS = 3
 
 # No file of this host is there: what a trial shall do it asks for. It logs as any program could.
 TRAIN = """
@@ -31,7 +32,7 @@ import json, os, pathlib, time, urllib.request
 params, output = json.loads(os.environ["TAXIWAY_PARAMS"]), pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
 
 def mood():
-    return urllib.request.urlopen(params["ask"]).read().decode()
+    return urllib.request.urlopen(params["ask"] + "/" + os.environ["MLFLOW_RUN_ID"]).read().decode()
 
 def log(value, step):
     body = {"run_id": os.environ["MLFLOW_RUN_ID"], "key": "score", "value": value, "step": step,
@@ -41,7 +42,6 @@ def log(value, step):
 
 for step in range(3):
     log(0.01 if mood() == "cursed" else 0.5, step)
-time.sleep(0.8)
 while mood() != "well":
     time.sleep(0.2)
 (output / "model").mkdir()
@@ -59,35 +59,17 @@ tune(asked.pop("handle"), dataset, Settings.from_environment(), repeats=0, **ask
 """
 
 
-class Mood:
-    """What every trial that asks is told."""
-
-    url, now, asked = "", "well", 0
-
-
 @pytest.fixture
-def mood() -> Iterator[Mood]:
-    """Return what trials are told on a free port."""
-    made = Mood()
+def mood() -> Iterator[Script]:
+    """Return what every trial that asks is told."""
+    with serving() as made:
+        made.answers = [(200, "well")]
+        yield made
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            made.asked += 1
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(made.now.encode())
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def waiting(mood: Script) -> int:
+    """Return how many trials wait to be well: they ask once a step, and then again and again."""
+    return sum(times > STEPS for times in Counter(path for _, path, _ in mood.seen).values())
 
 
 def test_bad_trial_is_ended_early_and_a_lost_worker_leaves_no_container(
@@ -97,7 +79,7 @@ def test_bad_trial_is_ended_early_and_a_lost_worker_leaves_no_container(
     dataset: DatasetVersion,
     client: Any,
     engine: Engine,
-    mood: Mood,
+    mood: Script,
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,19 +93,20 @@ def test_bad_trial_is_ended_early_and_a_lost_worker_leaves_no_container(
     tune(handle, dataset, settings, trials=5, repeats=0, runner=runner, log=lines.append, **asked)
 
     # The worker is lost while two trials run: their containers go on.
-    mood.now, mood.asked = "waiting", 0
+    mood.answers = [(200, "waiting")]
+    mood.seen.clear()
     worker = lost_worker(handle, dataset, settings, asked)
-    until(lambda: mood.asked > 12, 120)
+    until(lambda: waiting(mood) == 2, 120)
     worker.send_signal(signal.SIGKILL)
     worker.wait(60)
     left = containers_of(engine, runner)
     assert len(left) == 2
-    mood.now = "well"
+    mood.answers = [(200, "well")]
     tune(handle, dataset, settings, trials=7, repeats=0, runner=runner, log=lines.append, **asked)
     assert containers_of(engine, runner) == []
     assert sum("left open by a worker that is gone" in line for line in lines) == 2
 
-    mood.now = "cursed"
+    mood.answers = [(200, "cursed")]
     found = tune(
         handle, dataset, settings, trials=8, repeats=0, runner=runner, log=silent, **asked | {"parallel": 1}
     )

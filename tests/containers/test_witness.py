@@ -12,7 +12,7 @@ SAVES = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("begun", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

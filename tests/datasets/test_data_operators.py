@@ -71,7 +71,7 @@ def run_dags(tmp_path: Path, airflow_home: Path, *names: str) -> dict[str, Any]:
     command = [sys.executable, "-c", RUN, str(file), str(answer), *names]
     database = shutil.copy(airflow_home / "airflow.db", tmp_path / "airflow.db")
     environment = os.environ | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found: dict[str, Any] = json.loads(answer.read_text())
     return found

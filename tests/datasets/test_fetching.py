@@ -10,6 +10,7 @@ from taxiway.errors import DataChangedError, ToolFailedError
 from taxiway.settings import Settings
 from taxiway.tools import remove
 from tests.datasets.conftest import contents, settings_in
+from tests.lineage.test_unchanged_models import wait_for_a_tick
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_same_size_and_times_do_not_hide_a_change(
     fetch(version, settings)
     path = folder / "a.txt"
     seen = path.stat()
+    wait_for_a_tick(seen.st_ctime_ns, settings.home / "probe")
     path.chmod(0o644)
     path.write_text("ONE")
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))

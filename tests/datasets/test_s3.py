@@ -16,7 +16,7 @@ from taxiway.errors import ToolFailedError
 from taxiway.settings import Settings
 from taxiway.tools import remove
 from tests.datasets.conftest import contents, settings_in, write
-from tests.projects import free_port
+from tests.ports import free_port
 
 pytest.importorskip("dvc_s3", reason="the extra `s3` is not installed")
 pytest.importorskip("moto")
@@ -41,7 +41,7 @@ def endpoint() -> Iterator[str]:
     ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while not made_bucket(url):
             assert server.poll() is None
             assert time.monotonic() < end
@@ -55,7 +55,7 @@ def endpoint() -> Iterator[str]:
 def made_bucket(url: str) -> bool:
     request = urllib.request.Request(f"{url}/data", method="PUT")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

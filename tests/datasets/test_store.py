@@ -71,7 +71,7 @@ def test_snapshot_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> N
     """A limit on a file's size ends a write half-way, as a full disk does."""
     folder = write(tmp_path / "data", {"small": "few bytes", "big": bytes(300_000)})
     command = [sys.executable, "-c", FILL, str(folder), str(tmp_path / "home")]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout
     assert "no room at" in told
     assert "try again" in told
     kept = {path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.stat().st_size > 5}

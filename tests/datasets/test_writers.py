@@ -33,7 +33,7 @@ def at_once(*calls: Callable[[], object]) -> None:
 
     def run(call: Callable[[], object]) -> None:
         try:
-            gate.wait(30)
+            gate.wait(120)
             call()
         except BaseException as error:  # noqa: BLE001 - the test shall see it
             errors.append(error)
@@ -42,7 +42,7 @@ def at_once(*calls: Callable[[], object]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join()
     if errors:
         raise errors[0]
 
@@ -150,7 +150,7 @@ def doom(settings: Settings, data: Path, what: str, step: int) -> bool:
     """Take a snapshot that is killed at a step; return whether it came that far."""
     home, remote = str(settings.home), str(settings.data_remote)
     command = [sys.executable, "-c", DOOMED, home, str(data), remote, what, str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode in (0, -9), done.stderr
     return done.returncode == -9
 

@@ -62,7 +62,7 @@ def run(source: Path, wanted: list[str], code: int = 0) -> subprocess.CompletedP
         env={"TAXIWAY_OUTPUT_DIR": str(source.parent / "output"), "PATH": os.defpath},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

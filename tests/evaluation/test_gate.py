@@ -71,7 +71,7 @@ def test_few_items_say_nothing_even_of_a_clear_difference() -> None:
 
 
 def test_same_model_is_no_worse_than_itself_on_any_number_of_items() -> None:
-    one = Measured(metrics={"accuracy": 0.5}, model_hash="f" * 64)
+    one = Measured(metrics={"accuracy": 0.5}, content="f" * 64)
     (found,) = judge(one, one, Bars(compare="accuracy"))
     assert (found.answer, found.value) == ("yes", 0.0)
 

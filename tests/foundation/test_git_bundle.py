@@ -88,7 +88,7 @@ def test_worker_packages_the_code_of_the_pinned_version(team: Any, home: Path) -
     first = team.commit("print('first')")
     team.commit("print('second')")
     command = [sys.executable, Path(__file__).with_name("bundle_worker.py"), first]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert finished.returncode == 0, finished.stderr[-4000:]
     result = json.loads(finished.stdout.splitlines()[-1])
     assert result["state"] == "success", finished.stdout[-4000:]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from taxiway.operators.hooks import TaxiwayHook, overlay
 from taxiway.provider import get_provider_info
 from taxiway.settings import Settings
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -98,12 +98,6 @@ def test_connection_test_says_that_nothing_answers(monkeypatch: pytest.MonkeyPat
     assert "127.0.0.1:9" in message
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture
 def controller(home: Path) -> Iterator[tuple[int, str]]:
     """Run a real controller; yield its port and its token."""
@@ -119,7 +113,7 @@ def controller(home: Path) -> Iterator[tuple[int, str]]:
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 120
     while time.monotonic() < deadline_s:
         assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
         try:
@@ -127,7 +121,7 @@ def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    pytest.fail(f"{url} did not answer in 30 s")
+    pytest.fail(f"{url} did not answer in 120 s")
 
 
 @pytest.mark.slow

@@ -14,14 +14,17 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from taxiway import errors
 from taxiway import traffic as traffic_module
+from taxiway.operators.append import AppendOperator
 from taxiway.operators.base import (
     TaxiwayOperator,
     actor,
+    digests,
     provenance,
     refusals,
     specification,
     step_number,
     task_name,
+    truth,
     version_number,
 )
 from taxiway.operators.group import TrafficGroupOperator
@@ -315,6 +318,68 @@ def test_step_number_reads_both_forms(value: Any, step: int | None) -> None:
 def test_step_number_refuses_anything_else(value: Any) -> None:
     with pytest.raises(errors.InvalidSpecError, match="whole number from 0"):
         step_number(value)
+
+
+def test_digests_are_those_that_the_run_registered_of_the_handle() -> None:
+    def made(kind: str, digest: str, handle: str = "digits") -> dict[str, str]:
+        return {"handle": handle, "kind": kind, "digest": digest}
+
+    code, inference = [made("training", "a"), made("evaluation", "b")], [made("inference", "c")]
+    assert digests([code, inference, None], "digits") == {
+        "training": "a",
+        "evaluation": "b",
+        "inference": "c",
+    }
+    assert digests([*code, made("training", "z", "letters")], "digits") == {
+        "training": "a",
+        "evaluation": "b",
+    }
+    assert digests(None, "digits") == digests([], "digits") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (True, True),
+        ("True", True),
+        (" true ", True),
+        *((no, False) for no in (False, "False", "false", "", None)),
+    ],
+    ids=repr,
+)
+def test_truth_reads_both_forms(value: Any, said: bool) -> None:
+    assert truth(value, "replace") is said
+
+
+@pytest.mark.parametrize("value", ["maybe", "0", 1, "{{ params.replace }}"])
+def test_truth_refuses_anything_else(value: Any) -> None:
+    with pytest.raises(errors.InvalidSpecError, match=r"replace: got .*; say true or false"):
+        truth(value, "replace")
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_template_that_says_no_replaces_nothing_and_aborts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controller: Script
+) -> None:
+    asked: list[Any] = []
+
+    def stop(*_: Any, **said: Any) -> None:
+        asked.append(said["replace"])
+        raise errors.InvalidSpecError(("enough is known",), "the test")
+
+    monkeypatch.setattr("taxiway.datasets.versions.append", stop)
+    context: Any = {"ti": Task(None)}
+    for text in ("False", "True", "perhaps"):
+        with pytest.raises(AirflowFailException):
+            AppendOperator(task_id="add", name="d", folder=str(tmp_path), replace=text).execute(context)
+    assert asked == [False, True]
+    for kind in (TrafficOperator, TrafficGroupOperator):
+        said: dict[str, Any] = (
+            {"versions": VERSIONS} if kind is TrafficGroupOperator else {"handle": "a", "version": 1}
+        )
+        with pytest.raises(AirflowFailException, match="abort_on_kill: got 'perhaps'"):
+            kind(task_id="shift", abort_on_kill="perhaps", **said).execute(context)
+    assert not controller.seen
 
 
 @pytest.mark.usefixtures("airflow_home")

@@ -18,7 +18,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=600,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stdout

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, Any]
+"""Status and body: a text as it is, anything else as JSON."""
 
 
 class Script:
@@ -48,7 +49,7 @@ def serving() -> Iterator[Script]:
             made.seen.append((method, self.path, body))
             made.headers.append({name.lower(): value for name, value in self.headers.items()})
             status, value = made.answer(f"{method} {self.path}")
-            content = json.dumps(value).encode()
+            content = (value if isinstance(value, str) else json.dumps(value)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

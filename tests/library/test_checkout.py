@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from taxiway import checkout, dirt
+from taxiway import settings as library_settings
 from taxiway.checkout import locate
 from taxiway.errors import InvalidSpecError, ToolFailedError
 from taxiway.settings import Settings
@@ -47,6 +48,31 @@ def test_path_starts_at_the_folder_of_the_dag_file(tmp_path: Path, settings: Set
 def test_path_outside_git_has_no_commit(tmp_path: Path, settings: Settings) -> None:
     found = locate(".", settings, beside=tmp_path)
     assert (found.commit, found.is_dirty, found.url) == (None, False, None)
+
+
+def test_path_without_a_commit_yet_has_none(tmp_path: Path, settings: Settings) -> None:
+    git(tmp_path, "init", "--quiet")
+    assert locate(".", settings, beside=tmp_path).commit is None
+
+
+def test_committed_code_that_git_refuses_to_read_is_not_called_uncommitted(
+    repository: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user owns the folder, as in a container over a folder of the host's; then its repository is damaged."""
+    folder = repository / "models" / "digits"
+    name = "GIT_TEST_ASSUME_DIFFERENT_OWNER"
+    with monkeypatch.context() as patched:
+        patched.setattr(library_settings, "_PASSED_ON", (*library_settings._PASSED_ON, name))
+        patched.setenv(name, "1")
+        with pytest.raises(ToolFailedError, match=r"(?s)dubious ownership.*--add safe\.directory"):
+            locate(str(folder), settings)
+    assert locate(str(folder), settings).commit
+    (repository / ".git" / "config").write_text("[core")
+    with pytest.raises(ToolFailedError, match="bad config"):
+        locate(str(folder), settings)
+    monkeypatch.setenv("PATH", str(repository))
+    with pytest.raises(ToolFailedError, match="install it"):
+        locate(str(folder), settings)
 
 
 def test_path_that_is_not_there_says_where_it_looked(tmp_path: Path, settings: Settings) -> None:

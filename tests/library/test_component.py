@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,14 +60,44 @@ def test_metrics_nested_become_names_with_dots(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [(None, "missing"), ("{", "not JSON"), ("[1]", "must be an object"), ('{"a": NaN}', "must be finite")],
-    ids=["missing", "broken", "list", "nan"],
+    [
+        (None, "missing"),
+        ("{", "not JSON"),
+        ("[1]", "must be an object"),
+        ('{"a": NaN}', "must be finite"),
+        ('{"recall@5": 1}', "'recall@5' must be of letters"),
+    ],
+    ids=["missing", "broken", "list", "nan", "name"],
 )
 def test_metrics_that_cannot_be_used_are_refused(tmp_path: Path, text: str | None, part: str) -> None:
     if text is not None:
         (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(OutputFaultsError, match=part):
         read_metrics(tmp_path)
+
+
+@pytest.mark.slow
+def test_metric_names_that_mlflow_does_not_take_are_refused_together(tmp_path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils import validation
+
+    longest: int = validation.MAX_ENTITY_KEY_LENGTH
+    is_taken: Any = validation._validate_metric_name
+    unfit = ["recall@5", "map@[.5:.95]", "acc(%)", "", "/a", "a//b", "a/../b", "../a", ".", "a/"]
+    for name in unfit:
+        with pytest.raises(MlflowException):
+            is_taken(name)
+    unfit.append("n" * (longest + 1))
+    fit = ["recall_at_5", "per class/ä-1.0:x", "n" * longest]
+    for name in fit:
+        is_taken(name)
+    (tmp_path / "metrics.json").write_text(json.dumps(dict.fromkeys([*fit, *unfit], 0.5)))
+    with pytest.raises(OutputFaultsError) as caught:
+        read_metrics(tmp_path)
+    assert len(caught.value.faults) == len(unfit)
+    assert "metric name 'recall@5' must be of letters" in caught.value.faults[0]
+    (tmp_path / "metrics.json").write_text(json.dumps(dict.fromkeys(fit, 0.5)))
+    assert read_metrics(tmp_path) == dict.fromkeys(fit, 0.5)
 
 
 def test_model_folder_that_is_empty_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def test_transform_that_brings_its_own_data_runs_for_each_task_and_not_for_its_r
     assert not tomorrow.path.exists()
 
 
-def test_folder_that_no_transform_left_has_no_origin(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beside",
+    [None, "{", "[0.9]", '{"origin": "lab 3"}'],
+    ids=["no file", "no JSON", "a list", "somebody else's"],
+)
+def test_folder_that_no_transform_left_has_no_origin(tmp_path: Path, beside: str | None) -> None:
     (tmp_path / "output").mkdir()
+    if beside is not None:
+        (tmp_path / "result.json").write_text(beside)
     assert origin_of(tmp_path / "output") is None

@@ -1,18 +1,10 @@
 """Waiting for the gateway, against a server that answers what it is told; the rest is walked in `tests/path`."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from taxiway import deployment
 from taxiway.errors import NotReadyError
-from tests.library.scripted import Script, serving
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with serving() as made:
-        yield made
+from tests.library.scripted import Script
 
 
 @pytest.fixture(autouse=True)

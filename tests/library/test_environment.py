@@ -48,6 +48,14 @@ def test_lock_is_the_same_for_requirements_in_another_order(settings: Settings) 
     assert environment.lock(["idna", "six", "six"], ">=3.11", settings) == one
 
 
+def test_lock_whose_bytes_a_power_cut_took_is_made_again(settings: Settings) -> None:
+    one = environment.lock(["six", "idna"], ">=3.11", settings)
+    (memo,) = (path for path in (settings.home / "locks").glob("*.txt") if path.read_text() == one.text)
+    memo.write_text("")
+    assert environment.lock(["six", "idna"], ">=3.11", settings) == one
+    assert memo.read_text() == one.text
+
+
 def test_lock_honours_constraints(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "limits.txt").write_text("six==1.17.0\n")
     limited = replace(settings, constraints=tmp_path / "limits.txt")

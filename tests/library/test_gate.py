@@ -1,16 +1,19 @@
 """The whole gate on registered versions, with a real MLflow: predictions, checks, the champion, the report."""
 
+import dataclasses
 import json
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from taxiway import lineage
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import ComponentFailedError, GateFailedError
 from taxiway.evaluation import criteria, evaluate
 from taxiway.packaging import package
-from taxiway.registry import models, packages, tracking
+from taxiway.provenance import Provenance
+from taxiway.registry import models, packages, tracking, verdicts
 from taxiway.settings import Settings
 from taxiway.training import train
 
@@ -75,13 +78,13 @@ def test_gate_compares_item_by_item_runs_checks_and_leaves_a_report(
     assert difference.low is not None
     assert -0.05 <= difference.low < -0.005
 
-    page = report_of(handle, close.version, live, tmp_path)
+    page = report_at(passed.report_url, handle, close.version, live, tmp_path / "report")
     for part in ("Passed: all 9 bars", "Confusion", "calibration curve", "&lt;night&gt;", "own:enough_items"):
         assert part in page, part
     assert "<night>" not in page
     assert "http://" not in page.replace(live.tracking_uri, "")
     assert "<script" not in page
-    assert urllib.request.urlopen(passed.report_url.split("#")[0], timeout=20).status == 200
+    assert urllib.request.urlopen(passed.report_url.split("#")[0], timeout=120).status == 200
 
 
 def test_inconclusive_comparison_and_failed_check_close_the_gate(
@@ -96,7 +99,7 @@ def test_inconclusive_comparison_and_failed_check_close_the_gate(
     assert "the items cannot tell" in doubt
     assert failed == "check own:enough_items failed: 0.97 is suspicious"
     assert caught.value.report in str(caught.value)
-    page = report_of(handle, doubtful.version, live, tmp_path)
+    page = report_at(caught.value.report, handle, doubtful.version, live, tmp_path / "report")
     assert "Did not pass: 2 reason(s)" in page
     assert "inconclusive" in page
 
@@ -118,8 +121,48 @@ def test_acceptance_criteria_are_stored_with_the_handle(judged: Path, handle: st
     assert found.sla == {"p99_ms": 250, "availability": 0.99, "rate_rps": 20}
 
 
-def report_of(handle: str, version: int, live: Settings, folder: Path) -> str:
+def test_verdict_of_another_who_asks_leaves_the_earlier_one_and_says_whose_it_is(
+    judged: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
+) -> None:
+    model = train(handle, dataset, live, params={"c": 0.9})
+    task = Provenance(dag_id="release", run_id="r1", task_id="evaluate")
+    refused = []
+    for try_number in (1, 2):
+        again = dataclasses.replace(task, try_number=try_number)
+        with pytest.raises(GateFailedError) as caught:
+            evaluate(handle, model.version, dataset, live, minimum={"accuracy": 0.95}, provenance=again)
+        refused.append(caught.value.report)
+    passed = evaluate(handle, model.version, dataset, live, minimum={})
+    assert len({*refused, passed.report_url}) == 2, "a retry says what the try before it said"
+
+    run = run_of(handle, model.version, live)
+    closed, opened = verdicts.of(run)
+    assert (opened.said, opened.by) == ("passed", verdicts.NOTEBOOK)
+    assert (closed.by, run.tags[verdicts.GATE]) == ("airflow release.evaluate r1", "passed")
+    assert "Did not pass" in report_at(refused[0], handle, model.version, live, tmp_path / "closed")
+    assert "Passed" in report_at(passed.report_url, handle, model.version, live, tmp_path / "opened")
+    (kept,) = (tmp_path / "closed").rglob("verdict.json")
+    assert json.loads(kept.read_text())["bars"]["minimum"] == {"accuracy": 0.95}
+
+    facts = lineage.explain(run.run_id, live).nodes[run.run_id].facts
+    assert facts["verdict"] == "passed"
+    assert facts["said_by"].startswith("a notebook, ")
+    (earlier,) = facts["earlier_verdicts"]
+    assert "0.95" in earlier
+    assert "airflow release.evaluate r1" in earlier
+    shown = lineage.render(lineage.explain(f"{handle}/{model.version}", live))
+    assert ": passed, said by a notebook, " in shown
+
+
+def run_of(handle: str, version: int, live: Settings) -> tracking.Run:
     experiment = tracking.ensure_experiment(handle, live)
     wanted = {"taxiway.kind": "evaluation", "taxiway.model_version": str(version)}
     (run,) = tracking.find_runs(experiment, wanted, live)
-    return (tracking.download(run.run_id, "report", folder, live) / "report.html").read_text()
+    return run
+
+
+def report_at(url: str, handle: str, version: int, live: Settings, folder: Path) -> str:
+    """Return the page of an evaluation that a URL of MLflow's UI leads to."""
+    path, _, name = url.partition("/artifacts/")[2].rpartition("/")
+    folder.mkdir()
+    return (tracking.download(run_of(handle, version, live).run_id, path, folder, live) / name).read_text()

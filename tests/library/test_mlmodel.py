@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from taxiway.registry import mlmodel
+from taxiway.reproduction.standalone import reproduce
 
 
 def described(folder: Path) -> dict[str, object]:
@@ -38,6 +39,42 @@ def test_signature_that_training_left_is_kept(tmp_path: Path) -> None:
 def test_description_that_training_wrote_is_kept(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {own: {}}\n")
     assert described(tmp_path) == {"flavors": {"own": {}}}
+
+
+SAID = "artifact_path: model\nflavors:\n  python_function:\n    loader_module: a\nrun_id: {run}\n"
+
+
+def hashed(folder: Path, text: str) -> str:
+    (folder / "MLmodel").write_bytes(text.encode())
+    found = mlmodel.hash_of(folder)
+    assert reproduce.is_described(folder, {"mlmodel": found})
+    return found
+
+
+def test_hash_of_a_description_is_what_is_loaded_and_not_when_it_was_made(tmp_path: Path) -> None:
+    assert mlmodel.hash_of(tmp_path) == ""
+    first = hashed(tmp_path, SAID.format(run="r1"))
+    assert hashed(tmp_path, "model_id: m-1\n" + SAID.format(run="r2")) == first
+    for other in (
+        SAID.format(run="r1").replace("loader_module: a", "loader_module: b"),
+        SAID.format(run="r1\rflavors: {own: {}}"),
+        SAID.format(run="r1\u2028flavors: {own: {}}"),
+        SAID.format(run="\n  r1"),
+        "",
+    ):
+        assert hashed(tmp_path, other) != first
+        assert not reproduce.is_described(tmp_path, {"mlmodel": first})
+    assert reproduce.is_described(tmp_path, {}), "a version from before this was kept"
+
+
+def test_description_of_ours_has_the_same_hash_in_every_run(tmp_path: Path) -> None:
+    found = []
+    for run in ("r1", "r2"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "weights.json").write_text("{}")
+        mlmodel.write(tmp_path / run, run_id=run, key=run * 16)
+        found.append(mlmodel.hash_of(tmp_path / run))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """What is told about a rollout, to a real webhook on loopback."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from taxiway.errors import TransportError
 from taxiway.notifications import message, send
 from taxiway.settings import Settings
-from tests.library.scripted import Script, serving
+from tests.library.scripted import Script
 
 TASK = {"dag_id": "d", "run_id": "r", "task_id": "traffic", "state": "failed", "link": "http://airflow/log"}
 ROLLED_BACK: dict[str, Any] = {
@@ -21,12 +20,6 @@ ROLLED_BACK: dict[str, Any] = {
     "reason": "error_ratio: 7 of 40 units failed",
     "evidence": [],
 }
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with serving() as made:
-        yield made
 
 
 def test_message_says_outcome_reason_and_link(script: Script, settings: Settings) -> None:

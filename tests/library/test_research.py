@@ -52,6 +52,20 @@ def test_three_runs_make_one_table_ordered_by_the_metric(
         tw.evaluate(made[2], settings=live)
 
 
+def test_what_a_run_logged_beside_its_results_is_not_compared(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    made = tw.train(handled, dataset, params={"c": 0.3}, settings=live)
+    tw.evaluate(made, settings=live)
+    experiment = tracking.ensure_experiment(handle, live)
+    for kind in ("training", "evaluation"):
+        (run,) = tracking.find_runs(experiment, {"taxiway.kind": kind}, live)
+        tracking.log(run.run_id, live, metrics={"loss": 0.1})
+    assert [row["version"] for row in tw.compare(handle, "per_class.a", settings=live)] == ["1"]
+    with pytest.raises(InvalidSpecError, match=r"measured are per_class\.a, score$"):
+        tw.compare(handle, "loss", settings=live)
+
+
 def test_cell_and_operator_find_each_others_work_done(
     handled: Path, handle: str, dataset: DatasetVersion, live: Settings
 ) -> None:
@@ -158,6 +172,21 @@ def test_schema_is_another_when_a_column_has_another_type(live: Settings, tmp_pa
         return schema_of(profile_of({"t.csv": tmp_path / "t.csv"}))
 
     assert schema("age\n1\n2\n") == schema("age\n7\n9\n") != schema("age\nold\nyoung\n")
+
+
+def test_models_that_one_search_left_are_one_training(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    first = tracking.get_run(tw.train(handled, dataset, settings=live).run_id, live)
+    names = ("taxiway.kind", "taxiway.dataset", "taxiway.training.digest")
+    for number in range(3):
+        tags = {name: first.tags[name] for name in names} | {
+            "taxiway.study": "s",
+            "taxiway.trial": str(number),
+        }
+        run = tracking.create_run(first.experiment_id, f"trial {number}", tags, live)
+        tracking.finish(run.run_id, "FINISHED", live)
+    assert tw.readiness(handled, settings=live).stable_runs == 2
 
 
 def test_readiness_names_all_that_blocks_packaging(

@@ -1,19 +1,17 @@
 """A component runs alone, is heard at once, and ends with whoever started it."""
 
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
-from taxiway.packaging import CodePackage, Materialised
+from taxiway.packaging import Materialised
 from taxiway.runners import Job, JobResult, ProcessRunner, Stop, WarmRunner
 from taxiway.tools import claimed
+from tests.library.jobs import end_caller, is_alive, tiny_package
 
 Until = Callable[..., None]
 
@@ -22,16 +20,7 @@ def make_job(tmp_path: Path, script: str, *, command: str = "python main.py", **
     source = tmp_path / "source"
     source.mkdir(exist_ok=True)
     (source / "main.py").write_text(script)
-    package = CodePackage(
-        handle="tiny",
-        kind="training",
-        digest="d" * 64,
-        source_hash="",
-        lock_hash="",
-        python="",
-        manifest={"command": command, "threads": 1},
-    )
-    return Job(package=package, folder=tmp_path / "job", params=params)
+    return Job(package=tiny_package(command), folder=tmp_path / "job", params=params)
 
 
 def run(job: Job, log: Callable[[str], None] = print, stop: Stop | None = None) -> JobResult:
@@ -140,14 +129,12 @@ def is_held(folder: Path) -> bool:
         return True
 
 
-def test_job_leaves_no_background_process(tmp_path: Path) -> None:
+def test_job_leaves_no_background_process(tmp_path: Path, until: Until) -> None:
     script = "import subprocess, sys\n"
-    script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)\n"
+    script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)\n"
     lines: list[str] = []
     run(make_job(tmp_path, script), lines.append)
-    assert (
-        not psutil.pid_exists(int(lines[0])) or psutil.Process(int(lines[0])).status() == psutil.STATUS_ZOMBIE
-    )
+    until(lambda: not is_alive(int(lines[0])))
 
 
 CALLER = """
@@ -177,17 +164,4 @@ time.sleep(120)
 )
 def test_job_and_its_children_end_with_their_caller(tmp_path: Path, until: Until, number: int) -> None:
     make_job(tmp_path, FAMILY)
-    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path)], stderr=subprocess.DEVNULL)
-    pids = tmp_path / "job" / "output" / "pids"
-    until(pids.exists, 120)
-    family = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
-    os.kill(caller.pid, number)
-    caller.wait(60)
-    until(lambda: not any(alive(process) for process in family))
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    end_caller(CALLER, tmp_path, number, until)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from taxiway import checkout, deployment
 from taxiway import project as projects
 from taxiway.datasets import DatasetVersion
 from taxiway.embedding import load
-from taxiway.errors import ModelNotFoundError, ProjectFaultsError
+from taxiway.errors import ArtifactChangedError, ModelNotFoundError, ProjectFaultsError
 from taxiway.packaging import package
-from taxiway.registry import models, packages
+from taxiway.registry import models, packages, tracking
 from taxiway.settings import Settings
 from taxiway.training import train
 from tests.projects import commit_all
@@ -106,6 +107,39 @@ def test_a_model_without_code_is_packaged_registered_and_loaded_in_a_program(
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     assert app.stdout == f"{made.version} [] [2, 42]\n"
+
+
+@pytest.mark.slow
+def test_what_loads_a_stock_model_is_part_of_it_and_is_checked_when_it_is_fetched(
+    stock: Path, handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
+) -> None:
+    compiled = (
+        '(code / "__pycache__").mkdir()\n(code / "__pycache__" / "doubling.pyc").write_bytes(b"evil")\n'
+    )
+    (stock / "train.py").write_text(STOCK_TRAIN + compiled)
+    packages.register(package(str(stock), live, kinds=["training", "inference"]), live)
+    made = train(handle, dataset, live)
+    (stock / "train.py").write_text(STOCK_TRAIN.replace('"data.txt"}', '"code"}'))
+    commit_all(stock)
+    packages.register(package(str(stock), live, kinds=["training"]), live)
+    other = train(handle, dataset, live)
+    assert made.model_hash == other.model_hash
+    assert made.content != other.content
+    assert models.get(handle, made.version, live) == made
+    assert not list(models.download(made, live).rglob("__pycache__"))
+
+    elsewhere = replace(live, home=tmp_path / "elsewhere")
+    upload = tracking.download(made.run_id, models.MODEL, tmp_path, live)
+    (upload / "code" / "__pycache__").mkdir()
+    (upload / "code" / "__pycache__" / "doubling.pyc").write_bytes(b"evil")
+    tracking.upload(made.run_id, upload, models.MODEL, live)
+    assert not list(models.download(made, elsewhere).rglob("__pycache__"))
+    text = (upload / "MLmodel").read_text()
+    (upload / "MLmodel").write_text(text.replace('"doubling"', '"os"'))
+    tracking.upload(made.run_id, upload, models.MODEL, live)
+    with pytest.raises(ArtifactChangedError, match="its MLmodel"):
+        models.download(made, replace(live, home=tmp_path / "third"))
+    assert not (tmp_path / "third" / "models" / handle / str(made.version)).exists()

@@ -131,7 +131,7 @@ def test_lock_of_a_killed_process_is_free_when_its_tool_has_ended(
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)])
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     os.kill(holder.pid, signal.SIGKILL)
-    holder.wait(10)
+    holder.wait(60)
     assert not can_lock(tmp_path / "lock")
     (tmp_path / "hold").unlink()
     with exclusive(tmp_path / "lock"):

@@ -17,17 +17,22 @@ from taxiway.errors import (
     ArtifactChangedError,
     ComponentFailedError,
     DiskFullError,
+    GateFailedError,
     ModelNotFoundError,
     OutputFaultsError,
     PackageNotRegisteredError,
     UntraceableError,
 )
+from taxiway.evaluation import evaluate
 from taxiway.packaging import package
 from taxiway.provenance import Provenance
 from taxiway.registry import models, packages, tracking
 from taxiway.settings import Settings
 from taxiway.tools import remove
 from taxiway.training import finished, recipe_of, train
+from taxiway.transform import transform
+from taxiway.tuning import open_study, tune
+from tests.projects import commit_all
 
 pytestmark = pytest.mark.slow
 TASK = Provenance(dag_id="paths", run_id="manual__1", task_id="train")
@@ -143,6 +148,32 @@ def test_new_training_code_is_used_without_a_change_of_the_caller(
     packages.register(package(str(registered), live, kinds=["training"]), live)
     second = train(handle, dataset, live)
     assert second.metrics["score"] == pytest.approx(first.metrics["score"] + 1)
+
+
+def test_run_that_names_its_packages_uses_them_whatever_others_register_meanwhile(
+    handled: Path, handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    """A notebook registers weaker bars and other code between the tasks of a DAG run."""
+    own = {made.kind: made.digest for made in packages.register(package(str(handled), live), live)}
+    for name in ("transform.py", "train.py", "evaluate.py", "service.py"):
+        (handled / name).write_text((handled / name).read_text() + "\n# another's\n")
+    path = handled / "pyproject.toml"
+    path.write_text(path.read_text().replace("minimum = { score = 0.9 }", "minimum = { score = 0.1 }"))
+    commit_all(handled)
+    others = {made.kind: made.digest for made in packages.register(package(str(handled), live), live)}
+    assert all(others[kind] != own[kind] for kind in own)
+
+    assert transform(handle, live, digests=own).origin.details["code"] == own["transform"]
+    assert open_study(handle, dataset, live, trials=1, digests=own).training == own["training"]
+    assert open_study(handle, dataset, live, trials=1).training == others["training"]
+    tuned = tune(handle, dataset, live, trials=1, repeats=0, digests=own)
+    assert tuned.run_id is not None
+    assert tracking.get_run(tuned.run_id, live).tags["taxiway.training.digest"] == own["training"]
+    made = train(handle, dataset, live, params={"c": 1.0}, digests=own)
+    assert (made.training_digest, made.inference_digest) == (own["training"], own["inference"])
+    with pytest.raises(GateFailedError, match=r"below its minimum 0\.9"):
+        evaluate(handle, made.version, dataset, live, digests=own)
+    assert evaluate(handle, made.version, dataset, live).passed
 
 
 def test_train_without_a_registered_package_is_refused(

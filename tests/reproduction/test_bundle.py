@@ -35,14 +35,14 @@ SERVE = """
         try:
             for _ in range(1500):
                 try:
-                    urllib.request.urlopen(url + "/readyz", timeout=1)
+                    urllib.request.urlopen(url + "/readyz", timeout=10)
                     break
                 except OSError:
                     assert server.poll() is None, "the server ended"
                     time.sleep(0.1)
             body = json.dumps({"x": 2.5}).encode()
             request = urllib.request.Request(url + "/predict", body, {"content-type": "application/json"})
-            print("ANSWER", urllib.request.urlopen(request, timeout=5).read().decode())
+            print("ANSWER", urllib.request.urlopen(request, timeout=60).read().decode())
         finally:
             server.terminate()
 """
@@ -59,7 +59,7 @@ def alone(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     isolated = ["unshare", "-n", "sh", "-c", f"ip link set lo up; exec {shown}"]
     argv = isolated if _can_isolate() else [str(part) for part in command]
     offline = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    return subprocess.run(argv, env=offline, capture_output=True, text=True, check=False, timeout=200)
+    return subprocess.run(argv, env=offline, capture_output=True, text=True, check=False, timeout=600)
 
 
 CONTINUE = """import os, pathlib

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taxiway import component
 from taxiway.datasets import DatasetVersion, repository
 from taxiway.packaging import package
 from taxiway.registry import models, packages
@@ -39,7 +40,7 @@ def repro(folder: Path, stage: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -151,6 +152,17 @@ output = pathlib.Path(os.environ["TAXIWAY_OUTPUT_DIR"])
 (output / "model" / "weights.json").write_text(source.read_text())
 (output / "metrics.json").write_text(json.dumps({{"score": json.loads(source.read_text())["c"]}}))
 """
+
+
+def test_standalone_numbers_are_the_registry_s(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.json").write_text("{}")
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"score": 0.5, "converged": True, "of": {"late": False}})
+    )
+    metrics = component.read_metrics(tmp_path)
+    same, words = reproduce.compare(tmp_path, {"model_hash": "another processor's", "metrics": metrics})
+    assert (same, metrics["converged"]) == (True, 1.0), words
 
 
 def test_standalone_hash_is_the_registry_s(tmp_path: Path) -> None:

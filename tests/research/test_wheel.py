@@ -33,14 +33,14 @@ def test_wheel_is_installed_by_uv_and_says_what_it_is(tmp_path: Path) -> None:
     target = tmp_path / "site"
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps"]
     command += ["--python", sys.executable, "--target", str(target), str(path)]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    subprocess.run(command, check=True, timeout=240, capture_output=True)
     (found,) = importlib.metadata.distributions(path=[str(target)])
     assert (found.name, found.version) == ("alice-sharpen", "1.2")
     assert found.metadata["Summary"] == "Sharpen images"
     assert found.requires == list(METADATA.requires)
     show = "import alice, pathlib; print(alice.sharpen(1), pathlib.Path('alice/data.txt').read_text())"
     done = subprocess.run(
-        [sys.executable, "-c", show], cwd=target, check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", show], cwd=target, check=True, capture_output=True, text=True, timeout=240
     )
     assert done.stdout.split() == ["2", "7"]
 

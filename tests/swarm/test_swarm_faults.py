@@ -15,9 +15,9 @@ from taxiway import component, errors
 from taxiway.project.resources import Host, Resources
 from taxiway.runners import Inputs, Job, SwarmRunner, swarm_courier
 from taxiway.runners.configuration import configuration
+from taxiway.runners.plan import OWNER, SPEC
 from taxiway.runners.swarm_engine import JobEngine, JobTask
 from taxiway.runners.swarm_post import FOLDER, KEPT_S, Post, new_attempt, reachable
-from taxiway.runners.swarm_service import OWNER, SPEC
 from taxiway.runners.swarm_store import PROXY, JobStore
 from taxiway.settings import Containers
 from taxiway.tools import exclusive
@@ -82,8 +82,8 @@ class Manager(JobEngine):
     def has_tasks(self, labels: Mapping[str, str]) -> bool:
         return False
 
-    def log_entries(self, service: str, after: str) -> Iterator[tuple[str, str]]:
-        yield from () if after else (("1", "last words\n"),)
+    def log_pieces(self, service: str, since_s: int | None) -> Iterator[str]:
+        yield "2026-05-01T12:00:00.1Z last words\n"
 
     def secrets(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         return {}
@@ -226,7 +226,7 @@ def test_job_that_is_told_to_end_keeps_its_last_words(job: Job, post: Post, tmp_
 def test_another_homes_job_under_way_is_let_be(job: Job, post: Post, tmp_path: Path) -> None:
     manager = Manager(JobTask(state="running", node="n"))
     runner = runner_of(manager, post, tmp_path)
-    runner._start(runner._plan(job), job, silent)
+    runner._start(runner._plan(job), silent)
     own = manager.found
     assert own
     manager.found = replace(own, labels={**own.labels, OWNER: "another", SPEC: "of another"})

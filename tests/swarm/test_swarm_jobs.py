@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,18 +30,19 @@ from taxiway.errors import (
     ToolFailedError,
 )
 from taxiway.packaging import image as images
-from taxiway.packaging.environment import Lock
-from taxiway.packaging.image import Image, build
+from taxiway.packaging.image import Image
 from taxiway.registry import models, packages
 from taxiway.runners import Inputs, Job, Stop, SwarmRunner, named
+from taxiway.runners.plan import JOB
 from taxiway.runners.swarm_engine import JobEngine
 from taxiway.runners.swarm_post import FOLDER, Post
-from taxiway.runners.swarm_service import JOB, NAME
+from taxiway.runners.swarm_service import NAME
 from taxiway.runners.swarm_store import JobStore
 from taxiway.settings import Containers, Settings
 from taxiway.tuning import tune
-from tests.containers.conftest import plain_package, registered, silent
+from tests.containers.conftest import built_plain, make, registered, silent
 
+__all__ = ["make"]
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 Make = Callable[..., Job]
 
@@ -104,13 +104,8 @@ def plain_image(
     swarm: Swarm, engine: JobEngine, base: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Image:
     """Return an image of an environment with nothing in it, which the second node has as well."""
-    home = tmp_path_factory.mktemp("images")
-    (home / "source").mkdir()
-    settings = Settings(
-        home=home, data_repository=home, containers=Containers(url=swarm.first.url, base_image=base)
-    )
-    package = plain_package({})
-    made = build(package, home / "source", Lock(text="", python=package.python), engine, settings, silent)
+    containers = Containers(url=swarm.first.url, base_image=base)
+    made = built_plain(engine, containers, tmp_path_factory.mktemp("images"))
     bring(swarm, made.id)
     return made
 
@@ -137,18 +132,6 @@ def runner(
     yield made
     made.stop()
     made.reap(0)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Return a function that makes a job of a few lines of Python."""
-
-    def made(script: str, *, inputs: Inputs | None = None, **manifest: Any) -> Job:
-        package = plain_package({"command": "python -c {script}", "threads": 1, **manifest})
-        given = inputs or Inputs()
-        return Job(package=package, folder=tmp_path / "job", inputs=given, params={"script": script})
-
-    return made
 
 
 # It runs until it is let go on: a file in its own container.
@@ -308,7 +291,7 @@ def test_killed_worker_leaves_its_job_to_the_retry_and_an_orphan_to_the_reaper(
     assert not runner.is_known(job.package, job.folder)
 
     # Nobody comes for this one, and its worker died just before it asked for another.
-    runner._start(runner._plan(job), job, silent)
+    runner._start(runner._plan(job), silent)
     orphan = {"name": "taxiway-tiny-training"}
     wait_until(lambda: bool(swarm.second.client.containers(filters=orphan)), what="the orphan")
     assert runner.reap(older_than_s=3_600) == ()

@@ -4,21 +4,25 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from taxiway import errors
+from taxiway.engine import Printed
 from taxiway.packaging.image import Image
 from taxiway.project.resources import Resources
 from taxiway.runners import Inputs, Job, SwarmRunner, delivery, on_engine, swarm_courier
-from taxiway.runners.configuration import configuration
-from taxiway.runners.swarm_engine import JobTask, _pieces
+from taxiway.runners.plan import Plan
+from taxiway.runners.swarm_engine import JobTask
 from taxiway.runners.swarm_post import FOLDER, Post, new_attempt, reachable
 from taxiway.runners.swarm_service import NAME, body_of, labels_of, name_of
 from taxiway.runners.swarm_store import JobStore
 from taxiway.runners.swarm_watch import said_of
 from taxiway.settings import Containers, Settings, tracking_authorization
+from taxiway_serving.runtimes.swarm_engine import pieces
 from tests.containers.conftest import plain_package
 
 IMAGE = Image(name="taxiway/tiny.training:d", id="sha256:1")
@@ -35,26 +39,25 @@ def store(mlflow_uri: str) -> JobStore:
     return JobStore(mlflow_uri, "")
 
 
-def body(job: Job, image: Image = IMAGE, **resources: object) -> dict[str, object]:
+def plan_of(job: Job, image: Image = IMAGE, **resources: object) -> Plan:
     limits = Resources(**resources)  # type: ignore[arg-type]
-    labels = labels_of(
-        job, image, name=name_of(job.package, job.folder), owner="me", attempt="a", folder="0/a", spec="s"
-    )
+    return Plan.of(job, name_of(job.package, job.folder), image, limits, Containers(network="bridge"))
+
+
+def body(job: Job, image: Image = IMAGE, **resources: object) -> dict[str, object]:
+    plan = plan_of(job, image, **resources)
     return body_of(
-        job,
-        image,
-        limits,
-        configuration(job, image, limits, Containers(network="bridge")),
-        labels=labels,
+        plan,
+        labels=labels_of(plan, owner="me", attempt="a", folder="0/a"),
         secret=("id", "name"),
-        targets=["/taxiway/data"],
         constraints=["node.labels.disk==fast"],
         network="none",
     )
 
 
-def test_job_is_one_task_that_is_begun_once(job: Job) -> None:
-    made = body(job, cpus=0.5, memory_mb=64)
+def test_job_is_one_task_that_is_begun_once(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    made = body(replace(job, inputs=Inputs(data_dir=tmp_path / "data")), cpus=0.5, memory_mb=64)
     task = made["TaskTemplate"]
     assert isinstance(task, dict)
     assert made["Mode"] == {"Replicated": {"Replicas": 1}}
@@ -62,7 +65,9 @@ def test_job_is_one_task_that_is_begun_once(job: Job) -> None:
     assert task["Placement"] == {"Constraints": ["node.labels.disk==fast"]}
     assert task["Resources"]["Limits"] == {"NanoCPUs": 500_000_000, "MemoryBytes": 64 * 2**20, "Pids": 1024}
     assert task["Resources"]["Reservations"] == {"NanoCPUs": 500_000_000, "MemoryBytes": 64 * 2**20}
-    assert not [each for each in task["ContainerSpec"]["Mounts"] if each["Type"] == "bind"]
+    mounts = {each["Target"]: each["Type"] for each in task["ContainerSpec"]["Mounts"]}
+    assert mounts["/taxiway/data"] == "volume"
+    assert "bind" not in mounts.values()
 
 
 def test_image_is_named_by_its_content(job: Job) -> None:
@@ -76,11 +81,7 @@ def test_image_is_named_by_its_content(job: Job) -> None:
 
 
 def test_name_is_one_that_a_service_may_have(job: Job, tmp_path: Path) -> None:
-    name = str(
-        labels_of(
-            job, IMAGE, name=name_of(job.package, job.folder), owner="", attempt="", folder="", spec=""
-        )[NAME]
-    )
+    name = labels_of(plan_of(job), owner="", attempt="", folder="")[NAME]
     assert len(name) <= 63
     assert name.replace("-", "").isalnum()
     assert name != name_of(job.package, tmp_path / "other")
@@ -110,9 +111,19 @@ def test_torn_piece_of_a_log_is_left_for_the_next_question() -> None:
         return b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text
 
     whole = piece(b"1 a\n") + piece(b"2 b\n")
-    assert list(_pieces(whole)) == [b"1 a\n", b"2 b\n"]
-    assert list(_pieces(whole[:-1])) == [b"1 a\n"]
-    assert list(_pieces(whole[:14])) == [b"1 a\n"]
+    assert list(pieces(whole)) == [b"1 a\n", b"2 b\n"]
+    assert list(pieces(whole[:-1])) == [b"1 a\n"]
+    assert list(pieces(whole[:14])) == [b"1 a\n"]
+
+
+def test_log_that_broke_off_is_taken_up_again_and_gives_each_line_once() -> None:
+    printed, minute = Printed(), "2026-05-01T12:00:"
+    first = [f"{minute}01.2Z one\n", f"{minute}01.7Z tw"]
+    assert Printed().since_s is None
+    assert list(printed.lines(first)) == ["one\n"]
+    assert printed.since_s == datetime(2026, 5, 1, 12, 0, 1, tzinfo=UTC).timestamp()
+    assert list(printed.lines([*first, f"{minute}01.8Z o\n", f"{minute}01.8Z end"])) == ["two\n"]
+    assert list(printed.rest()) == ["end\n"]
 
 
 def test_loopback_is_no_address_for_a_node(tmp_path: Path) -> None:

@@ -4,42 +4,28 @@ With the toy server of the other runtimes, on the base image that this machine's
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.swarm_nodes import Swarm
-from taxiway_serving import archive
 from taxiway_serving.answers import Answer
-from taxiway_serving.archive import Entry
-from taxiway_serving.contracts import (
-    Ask,
-    Crash,
-    Running,
-    RuntimeContract,
-    Until,
-    addresses_of,
-    ensured,
-    ensured_until_ready,
-)
+from taxiway_serving.contracts import MakeSpec, Running, Until, addresses_of, ensured, ensured_until_ready
 from taxiway_serving.errors import InvalidSpecError, TransportError
 from taxiway_serving.names import VariantId
 from taxiway_serving.runtimes.docker import HANDLE, HOME, VERSION, home_id
-from taxiway_serving.runtimes.images import SEALED
-from taxiway_serving.runtimes.runtime import VariantSpec
 from taxiway_serving.runtimes.swarm import SwarmRuntime, owner_of
 from taxiway_serving.runtimes.swarm_engine import SwarmEngine
 from taxiway_serving.runtimes.swarm_service import VARIANT
 from taxiway_serving.settings import ServingSettings
-from tests.serving.conftest import TOY, slow_call, wait_until
+from tests.containers.variants import FIRST, ContainersContract, build_toy, make_spec
+from tests.serving.conftest import wait_until
 
+__all__ = ["make_spec"]
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-
-FIRST = VariantId(handle="digits", version=1)
-MakeSpec = Callable[..., VariantSpec]
 
 
 def runtime_of(place: Path, url: str) -> SwarmRuntime:
@@ -57,16 +43,13 @@ def engine(swarm: Swarm) -> Iterator[SwarmEngine]:
 @pytest.fixture(scope="module")
 def toy_image(engine: SwarmEngine, base: str) -> str:
     """Return the id of an inference image of the toy server."""
-    recipe = (
-        f"FROM {base}\nCOPY toy_server.py /toy/\n"
-        f'ENV TOY_HOST=0.0.0.0\nCMD ["python", "/toy/toy_server.py", "3000"]\n'
-    )
-    entries = [
-        Entry(name="Dockerfile", content=recipe.encode(), mode=0o644),
-        Entry(name="toy_server.py", path=TOY),
-    ]
-    with archive.stream(entries) as pieces:
-        return engine.build(pieces, "taxiway-tests/toy", {SEALED: "true"}, {}, "none")
+    return build_toy(engine, base)
+
+
+@pytest.fixture
+def client(swarm: Swarm) -> Any:
+    """Return a client of the engine where the containers are."""
+    return swarm.first.client
 
 
 @pytest.fixture
@@ -92,25 +75,6 @@ def runtime(place: Path, swarm: Swarm) -> Iterator[SwarmRuntime]:
 
 
 @pytest.fixture
-def make_spec(tmp_path: Path, toy_image: str) -> MakeSpec:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "weight.txt").write_text("7 kg")
-
-    def make(version: int, **changes: object) -> VariantSpec:
-        usual: dict[str, object] = {
-            "handle": "digits",
-            "version": version,
-            "model": f"digits/{version}",
-            "image": toy_image,
-            "model_dir": model,
-        }
-        return VariantSpec(**{**usual, **changes})  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.fixture
 def running(engine: SwarmEngine, place: Path) -> Running:
     """Return the ids of the containers that run."""
 
@@ -121,32 +85,11 @@ def running(engine: SwarmEngine, place: Path) -> Running:
     return names
 
 
-class TestSwarmRuntime(RuntimeContract):
+class TestSwarmRuntime(ContainersContract):
     @pytest.fixture
     def heir(self, place: Path, swarm: Swarm) -> Iterator[Callable[[], SwarmRuntime]]:
         with ExitStack() as stack:
             yield lambda: stack.enter_context(closing(runtime_of(place, swarm.first.url)))
-
-    @pytest.fixture
-    def never_ready(self) -> Callable[[VariantSpec], VariantSpec]:
-        return lambda spec: replace(spec, environment={"TOY_NEVER_READY": "1"})
-
-    @pytest.fixture
-    def crash(self, swarm: Swarm, running: Running) -> Crash:
-        return lambda variant: swarm.first.client.kill(min(running(variant)))
-
-    @pytest.fixture
-    def limits_of(self, swarm: Swarm, running: Running) -> Callable[[VariantId], tuple[float, int]]:
-        def limits(variant: VariantId) -> tuple[float, int]:
-            held = swarm.first.client.inspect_container(*running(variant))["HostConfig"]
-            return held["NanoCpus"] / 1e9, held["Memory"]
-
-        return limits
-
-    @pytest.fixture
-    def ask(self) -> Iterator[Ask]:
-        with ThreadPoolExecutor(1) as pool:
-            yield lambda state: slow_call(pool, state)
 
 
 def test_update_that_does_not_start_is_taken_back_and_not_tried_again(
@@ -194,11 +137,11 @@ def test_variant_that_was_never_ready_fails_with_the_end_of_its_log(
 
 
 def test_replica_is_nobody_special_and_holds_the_model(
-    runtime: SwarmRuntime, make_spec: MakeSpec, until: Until, running: Running, swarm: Swarm
+    runtime: SwarmRuntime, make_spec: MakeSpec, until: Until, running: Running, client: Any
 ) -> None:
     ensured_until_ready(runtime, make_spec(1), until)
     (container,) = running(FIRST)
-    found = swarm.first.client.inspect_container(container)
+    found = client.inspect_container(container)
     host = found["HostConfig"]
     assert found["Config"]["User"] == "10001:10001"
     assert (host["CapDrop"], host["Init"], host["ReadonlyRootfs"], host["Binds"]) == (
@@ -210,8 +153,8 @@ def test_replica_is_nobody_special_and_holds_the_model(
     look = (
         "import os; open('/tmp/x', 'w'); print(open(os.environ['TAXIWAY_MODEL_DIR'] + '/weight.txt').read())"
     )
-    task = swarm.first.client.exec_create(container, ["python", "-c", look])
-    assert swarm.first.client.exec_start(task["Id"]).decode().strip() == "7 kg"
+    task = client.exec_create(container, ["python", "-c", look])
+    assert client.exec_start(task["Id"]).decode().strip() == "7 kg"
 
 
 def test_manager_that_is_away_makes_nothing_fail(

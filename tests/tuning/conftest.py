@@ -28,7 +28,6 @@ def log(value, step):
 
 for step in range(params.get("steps", 0)):
     log(0.01 if there("curse") else 0.5, step)
-time.sleep(params.get("pause_s", 0))
 if there("hold"):
     pathlib.Path(params["hold"]).with_suffix(".pid").write_text(str(os.getpid()))
 while there("hold") or there("curse"):

@@ -12,23 +12,40 @@ import pytest
 from airflow.sdk import DAG
 
 from taxiway.datasets import DatasetVersion
+from taxiway.operators.open_study import OpenStudyOperator
 from taxiway.operators.train import TrainOperator
+from taxiway.operators.tune import TuneOperator
 from taxiway.operators.tune_group import tune_workers
 from taxiway.settings import Settings
+from taxiway.tuning import Limits
 
 RUNNER = Path(__file__).parents[1] / "dags" / "runner.py"
 DATASET = {"name": "numbers"}
 
 SEARCH = """
 from datetime import UTC, datetime
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 from taxiway.operators.tune import TuneOperator
 from taxiway.operators.tune_group import tune_workers
+
+class Wanted(BaseOperator):
+    template_fields = ("said",)
+
+    def __init__(self, *, said, **kwargs):
+        super().__init__(**kwargs)
+        self.said = said
+
+    def execute(self, context):
+        if self.said == "no":
+            raise AirflowSkipException("no search is wanted")
+
 asked = {{"handle": {handle!r}, "dataset": {dataset!r}, "trials": "{{{{ params.trials }}}}", "repeats": 0}}
-with DAG("search", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params={{"trials": 0}}):
+with DAG("search", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params={{"trials": 0, "wanted": "yes"}}):
     closed = tune_workers(workers=2, goal={{"pruner": "none"}}, **asked)
     again = TuneOperator(task_id="again", goal={{"pruner": "none"}}, **asked)
     closed >> again
+    Wanted(task_id="wanted", said="{{{{ params.wanted }}}}") >> closed.dag.get_task("tune.open")
 """
 
 
@@ -41,9 +58,39 @@ def test_group_is_open_then_workers_then_close() -> None:
     assert dag.get_task("tune.close").upstream_task_ids == {"tune.open", "tune.worker"}
     assert dag.get_task("train").upstream_task_ids == {"tune.close"}
     # A worker that is lost costs its time, and not the study.
-    assert tuned.trigger_rule == "all_done"
+    assert tuned.trigger_rule == "all_done_min_one_success"
     worker: Any = dag.get_task("tune.worker")
     assert (tuned.runner, worker.partial_kwargs["runner"]) == ("docker", "docker")
+
+
+@pytest.mark.parametrize("nothing", [None, "", {}], ids=["none", "an empty text", "an empty mapping"])
+@pytest.mark.parametrize("operator", [OpenStudyOperator, TuneOperator])
+def test_template_that_renders_to_nothing_asks_for_nothing(
+    operator: type[OpenStudyOperator], nothing: Any
+) -> None:
+    version = DatasetVersion(
+        name="numbers",
+        version=1,
+        tag="numbers@v1",
+        commit="c" * 40,
+        hash="h",
+        size_bytes=1,
+        files=1,
+        repository="r",
+    )
+    task = operator(
+        task_id="t", handle="tiny", dataset=version.to_json(), trials="3", goal=nothing, parameters=nothing
+    )
+    assert task.asked() == {
+        "handle": "tiny",
+        "dataset": version,
+        "trials": 3,
+        "goal": None,
+        "params": None,
+        "seed": 0,
+        "limits": Limits(),
+        "digests": {},
+    }
 
 
 @pytest.mark.slow
@@ -51,7 +98,8 @@ def test_group_is_open_then_workers_then_close() -> None:
 def test_search_with_workers_in_a_dag_answers_what_one_task_answers(
     handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path
 ) -> None:
-    found, none = run_dags(handle, dataset, live, tmp_path, {"trials": 3}, {"trials": 0})
+    asked: list[dict[str, Any]] = [{"trials": 3}, {"trials": 0}, {"wanted": "no"}]
+    found, none, skipped = run_dags(handle, dataset, live, tmp_path, *asked)
     closed, again = found["tune.close"]["result"], found["again"]["result"]
     assert closed["trials"] == 3
     assert sum(found[f"tune.worker[{at}]"]["result"]["finished"] for at in range(2)) == 3
@@ -59,6 +107,7 @@ def test_search_with_workers_in_a_dag_answers_what_one_task_answers(
         key: again[key] for key in ("params", "value", "study", "front")
     }
     assert none["tune.close"]["result"]["params"] == none["again"]["result"]["params"] == {"c": 0.5}
+    assert {task["state"] for name, task in skipped.items() if name != "wanted"} == {"skipped"}
 
 
 def run_dags(
@@ -86,7 +135,7 @@ def run_dags(
         input="\n".join(lines),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     found = [json.loads(answer.read_text()) for answer in answers if answer.exists()]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 
 from taxiway.datasets import DatasetVersion
 from taxiway.errors import InvalidSpecError, NoFeasibleTrialError
+from taxiway.provenance import Provenance
 from taxiway.registry import tracking
 from taxiway.runners import on_this_host
 from taxiway.settings import Settings
-from taxiway.tuning import Limits, StudyPlan, close_study, open_study, pruning, study, tune, work
+from taxiway.tuning import Limits, StudyPlan, close_study, open_study, pruning, session, study, tune, work
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -52,12 +54,20 @@ def runs_of(handle: str, settings: Settings) -> tuple[tracking.Run, ...]:
 
 
 def test_workers_together_reach_the_number_that_is_asked_and_no_more(
-    handle: str, dataset: DatasetVersion, live: Settings
+    handle: str, dataset: DatasetVersion, live: Settings, tmp_path: Path, until: Until
 ) -> None:
-    plan = open_study(handle, dataset, live, trials=7, log=quiet)
+    hold = tmp_path / "hold"
+    hold.touch()
+    plan = open_study(handle, dataset, live, trials=7, params={"hold": str(hold)}, log=quiet)
     plan = StudyPlan.from_json(json.loads(json.dumps(plan.to_json())))
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda at: work(plan, live, worker=at, parallel=2, log=quiet), range(3)))
+        workers = [pool.submit(work, plan, live, worker=at, parallel=2, log=quiet) for at in range(3)]
+        try:
+            until(lambda: len(trials(plan, live)) > 2, 240)
+        finally:
+            # More of them have begun than one worker runs at a time.
+            hold.unlink()
+        done = [each.result() for each in workers]
     found = close_study(plan, live, repeats=0, log=quiet)
     assert sum(done) == found.trials == 7
     assert sum(done) > max(done)
@@ -144,7 +154,7 @@ def test_trial_that_does_badly_is_ended_early(
     """It would never end by itself."""
     monkeypatch.setattr(pruning, "LOOK_S", 0.1)
     curse = tmp_path / "curse"
-    params = {"curse": str(curse), "steps": 3, "pause_s": 0.8}
+    params = {"curse": str(curse), "steps": 3}
     tune(handle, dataset, live, trials=5, params=params, parallel=3, repeats=0, log=quiet)
     curse.touch()
     found = tune(handle, dataset, live, trials=6, params=params, parallel=1, repeats=0, log=quiet)
@@ -152,6 +162,17 @@ def test_trial_that_does_badly_is_ended_early(
     ended = [run for run in runs_of(handle, live) if run.tags.get("taxiway.pruned")]
     assert [run.status for run in ended] == ["KILLED"]
     assert not list((live.home / "runs").glob("*/output"))
+
+
+def test_trial_that_was_over_before_a_look_has_its_whole_curve(
+    handle: str, dataset: DatasetVersion, live: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says at its end, to which Taxiway gives a step of its own, is none of it."""
+    monkeypatch.setattr(pruning, "LOOK_S", 3600.0)
+    plan = open_study(handle, dataset, live, trials=2, params={"steps": 3}, log=quiet)
+    work(plan, live, parallel=1, log=quiet)
+    for each in trials(plan, live):
+        assert each.intermediate_values == {0: 0.5, 1: 0.5, 2: 0.5}
 
 
 def test_best_trial_keeps_the_constraints(handle: str, dataset: DatasetVersion, live: Settings) -> None:
@@ -211,6 +232,31 @@ def test_search_that_improves_nothing_ends(handle: str, dataset: DatasetVersion,
         log=quiet,
     )
     assert (found.trials, found.stopped_by) == (4, "patience")
+
+
+def test_retry_goes_on_with_the_time_that_the_try_before_it_left(
+    handle: str, dataset: DatasetVersion, live: Settings
+) -> None:
+    task = Provenance(dag_id="d", run_id="r", task_id="tune")
+
+    def reopened(status: tracking.Status, by: Provenance | None = task) -> StudyPlan:
+        """Return the search, opened again after a try that took 5,000 seconds and ended so."""
+        first = open_study(handle, dataset, live, trials=1, provenance=by, log=quiet)
+        assert first.run_id is not None
+        tracking.log(first.run_id, live, tags={session.OPENED: repr(time.time() - 5_000)})
+        tracking.finish(first.run_id, status, live)
+        return open_study(
+            handle, dataset, live, trials=1, limits=Limits(timeout_s=3_600), provenance=by, log=quiet
+        )
+
+    for status in ("FAILED", "RUNNING"):
+        late = reopened(status)
+        assert time.time() - late.opened_at_s > 4_999
+        assert work(late, live, log=quiet) == 0
+    assert time.time() - reopened("FAILED", None).opened_at_s < 3_600, "a notebook has no retries"
+    another = reopened("FINISHED")
+    assert time.time() - another.opened_at_s < 3_600
+    assert work(another, live, log=quiet) == 1
 
 
 def test_search_whose_time_is_over_begins_no_trial(

@@ -1,5 +1,6 @@
 """A search that is ended from outside ends at once, and says nothing of what it did not see to its end."""
 
+import itertools
 import signal
 import threading
 import time
@@ -28,10 +29,12 @@ def quiet(_line: str) -> None:
 
 
 class Ended:
-    """A runner that somebody ends after some jobs, as a killed task ends a runner of containers."""
+    """A runner that somebody ends when some jobs have ended, as a killed task ends a runner of containers."""
 
     def __init__(self, runner: Runner, jobs: int) -> None:
         self._runner, self._jobs = runner, jobs
+        self._begun, self._ended = itertools.count(1), itertools.count(1)
+        self._is_over = threading.Event()
 
     def prepare(self, package: CodePackage) -> None:
         self._runner.prepare(package)
@@ -43,10 +46,13 @@ class Ended:
         self._runner.forget(package, folder)
 
     def run(self, job: Job, log: Callable[[str], None], stop: Stop | None = None) -> JobResult:
-        self._jobs -= 1
-        if self._jobs < 0:
+        if next(self._begun) > self._jobs:
+            self._is_over.wait()
             raise JobStoppedError(job.name)
-        return self._runner.run(job, log, stop)
+        result = self._runner.run(job, log, stop)
+        if next(self._ended) == self._jobs:
+            self._is_over.set()
+        return result
 
 
 class OverError(Exception):

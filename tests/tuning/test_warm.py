@@ -3,20 +3,19 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from taxiway.errors import ComponentFailedError, JobStoppedError
 from taxiway.packaging import CodePackage, Materialised, environment
 from taxiway.runners import Job, ProcessRunner, Runner, Stop, WarmRunner, watch
 from taxiway.runners.runner import UNLOOKED, Inputs
+from tests.library.jobs import end_caller, is_alive, tiny_package
 
 Until = Callable[..., None]
 LOADED = "import colorsys, sys\nprint('colorsys' in sys.builtin_module_names)\n"
@@ -54,17 +53,8 @@ def job(
     **params: object,
 ) -> Job:
     (ready.source_dir / "main.py").write_text(script)
-    package = CodePackage(
-        handle="tiny",
-        kind="training",
-        digest="d" * 64,
-        source_hash="",
-        lock_hash="",
-        python="",
-        manifest={"command": command, "threads": 1},
-    )
     folder = ready.source_dir.parent / f"job-{time.monotonic_ns()}"
-    return Job(package=package, folder=folder, params=params, seed=seed)
+    return Job(package=tiny_package(command), folder=folder, params=params, seed=seed)
 
 
 def lines_of(runner: Runner, made: Job) -> list[str]:
@@ -206,9 +196,9 @@ def test_job_ends_when_its_caller_asks(ready: Materialised, warm: WarmRunner, sc
 
 def test_job_leaves_no_background_process(ready: Materialised, warm: WarmRunner, until: Until) -> None:
     script = "import subprocess, sys\n"
-    script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)\n"
+    script += "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)\n"
     left = int(lines_of(warm, job(ready, script))[0])
-    until(lambda: not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(left))
 
 
 def test_jobs_run_beside_each_other(ready: Materialised, warm: WarmRunner, until: Until) -> None:
@@ -218,10 +208,9 @@ def test_jobs_run_beside_each_other(ready: Materialised, warm: WarmRunner, until
     script = "import json, os, pathlib, time\np = json.loads(os.environ['TAXIWAY_PARAMS'])\n"
     script += "pathlib.Path(p['mine']).touch()\nwhile not pathlib.Path(p['other']).exists():\n    time.sleep(0.01)\n"
     a, b = (str(ready.source_dir.parent / name) for name in "ab")
+    jobs = [job(ready, script, mine=x, other=y) for x, y in ((a, b), (b, a))]
     with ThreadPoolExecutor(2) as pool:
-        runs = [
-            pool.submit(warm.run, job(ready, script, mine=x, other=y), print) for x, y in ((a, b), (b, a))
-        ]
+        runs = [pool.submit(warm.run, made, print) for made in jobs]
         assert [run.result(120).output_dir.is_dir() for run in runs] == [True, True]
 
 
@@ -233,7 +222,7 @@ def test_interpreter_that_was_killed_is_started_again(
     )
     zygote = int(lines_of(warm, job(ready, script))[0])
     os.kill(zygote, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(zygote) or not alive(psutil.Process(zygote)))
+    until(lambda: not is_alive(zygote))
     assert int(lines_of(warm, job(ready, script))[0]) != zygote
 
 
@@ -330,20 +319,7 @@ time.sleep(120)
 )
 def test_nothing_outlives_the_caller(ready: Materialised, tmp_path: Path, until: Until, number: int) -> None:
     (ready.source_dir / "main.py").write_text(FAMILY)
-    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path)], stderr=subprocess.DEVNULL)
-    pids = tmp_path / "job" / "output" / "pids"
-    until(pids.exists, 120)
-    family = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
-    os.kill(caller.pid, number)
-    caller.wait(60)
-    until(lambda: not any(alive(process) for process in family))
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    end_caller(CALLER, tmp_path, number, until)
 
 
 STRAY = """

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taxiway.arguments import typed
 from taxiway.datasets import repository
 from taxiway.datasets.ancestry import Ancestry
 from taxiway.datasets.facts import (
@@ -60,6 +61,7 @@ def facts(version: DatasetVersion, settings: Settings) -> Facts:
     return read_facts(version.tag, version.hash, found.get(places[0], ""), records)
 
 
+@typed
 def describe(version: DatasetVersion, settings: Settings, *, by: str, why: str, **card: Any) -> Facts:
     """Say something of a version that is there; what was said before stays on record.
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from taxiway.arguments import typed
 from taxiway.datasets import repository
 from taxiway.datasets.version import DatasetVersion
 from taxiway.errors import DatasetNotFoundError
@@ -11,6 +12,7 @@ from taxiway.settings import Settings
 _COMMIT = re.compile(r"^[0-9a-f]{7,40}$")
 
 
+@typed
 def get(name: str, revision: int | str, settings: Settings) -> DatasetVersion:
     """Return a version of a dataset.
 
@@ -37,6 +39,7 @@ def get(name: str, revision: int | str, settings: Settings) -> DatasetVersion:
     return found
 
 
+@typed
 def history(name: str, settings: Settings) -> tuple[DatasetVersion, ...]:
     """Return every version of a dataset that this clone knows, the newest first."""
     root = settings.data_repository

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from taxiway.arguments import typed
 from taxiway.datasets.fetching import fetch
 from taxiway.datasets.version import DatasetVersion
 from taxiway.datasets.versions import get, snapshot
@@ -12,6 +13,7 @@ from taxiway.settings import Settings
 from taxiway.tools import scratch_folder
 
 
+@typed
 def put(
     path: str | Path | Sequence[str | Path], name: str, *, settings: Settings | None = None, **card: Any
 ) -> DatasetVersion:
@@ -42,6 +44,7 @@ def put(
         return snapshot(scratch, name, where, card=card)
 
 
+@typed
 def load(reference: str, *, settings: Settings | None = None) -> Path:
     """Return a read-only folder with a dataset's bytes.
 

@@ -292,6 +292,7 @@ def _configured(root: Path, key: str) -> str:
     try:
         return git(root, "config", "--get", key).strip()
     except ToolFailedError:
+        # So Git answers where nobody set the key.
         return ""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+from taxiway.arguments import typed
 from taxiway.datasets import repository
 from taxiway.datasets.ancestry import Ancestry
 from taxiway.datasets.cards import said_of
@@ -52,6 +53,7 @@ class Found:
         return self.version.to_json() | {"words": words, "columns": list(self.columns)}
 
 
+@typed
 def search(
     settings: Settings,
     *,

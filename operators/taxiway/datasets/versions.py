@@ -5,11 +5,13 @@ Equal bytes are one version however often they are taken. How a version is kept 
 `lookup.py`, how its bytes come to a host in `fetching.py`, what is said of it in `cards.py`.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from taxiway.arguments import typed
 from taxiway.datasets import cards, remote, repository
 from taxiway.datasets.difference import Difference, between
 from taxiway.datasets.drift import Drift, compare
@@ -30,6 +32,7 @@ _RESERVED = ("models",)
 """Folders of the data repository that hold something else: `taxiway.reproduction`."""
 
 
+@typed
 def snapshot(
     folder: Path,
     name: str,
@@ -64,24 +67,11 @@ def snapshot(
         DiskFullError: If there is no room; nothing is left of the version.
         ToolFailedError: If git or dvc fails; trying again is safe.
     """
-    _check(folder, name)
-    said, paths = Card.from_json(card or {}), files_in(folder)
-    listing = Listing.of(paths)
-    if origin is not None and origin.output not in ("", listing.hash):
-        raise DataChangedError(folder, origin.output, listing.hash)
-    draft = Draft(
-        name=name,
-        listing=listing,
-        data=repository.Output(hash=listing.hash, size_bytes=_size_bytes(paths.values()), files=len(paths)),
-        paths=paths,
-        message=message,
-        card=said,
-        origin=origin,
-        made_by=cards.maker(provenance),
-    )
+    draft = _draft_of(folder, name, message=message, card=card, origin=origin, provenance=provenance)
     return keep(draft, settings, log)
 
 
+@typed
 def append(
     folder: Path,
     name: str,
@@ -118,35 +108,65 @@ def append(
         ToolFailedError: If nobody knows what the version holds.
         TaxiwayError: As `snapshot` does.
     """
-    _check(folder, name)
-    said, paths = Card.from_json(card or {}), files_in(folder)
-    if origin is not None and origin.output not in ("", Listing.of(paths).hash):
-        raise DataChangedError(folder, origin.output, Listing.of(paths).hash)
+    added = _draft_of(folder, name, message=message, card=card, origin=origin, provenance=provenance)
     is_newest = str(base).strip().removeprefix(f"{name}@") == "latest"
     for _ in range(repository.ATTEMPTS):
         before = get(name, base, settings)
-        old = _listing(before, settings)
-        listing, size_bytes = _joined(before, old, paths, settings, replace=replace)
-        draft = Draft(
-            name=name,
-            listing=listing,
-            data=repository.Output(hash=listing.hash, size_bytes=size_bytes, files=len(listing.files)),
-            paths=paths,
-            message=message,
-            card=said,
-            origin=_of_both(before, origin, listing),
-            made_by=cards.maker(provenance),
-            known=cards.facts(before, settings).profile,
-            base=before.version if is_newest else None,
-        )
         try:
-            made = keep(draft, settings, log)
+            return _keep_with(before, added, settings, replace=replace, is_newest=is_newest, log=log)
         except OvertakenError:
             log(f"{name} has a newer version than {before.tag} by now: these files are added to that one")
-            continue
-        log(between(before, old, made, listing).text)
-        return made
     raise ToolFailedError(f"append to {name}", 1, f"others were first, {repository.ATTEMPTS} times in a row")
+
+
+def _draft_of(
+    folder: Path,
+    name: str,
+    *,
+    message: str,
+    card: Mapping[str, Any] | None,
+    origin: Origin | None,
+    provenance: Provenance | None,
+) -> Draft:
+    """Return what a folder holds and what is said of it; arguments as `snapshot` takes them."""
+    _check(folder, name)
+    said, paths = Card.from_json(card or {}), files_in(folder)
+    listing = Listing.of(paths)
+    if origin is not None and origin.output not in ("", listing.hash):
+        raise DataChangedError(folder, origin.output, listing.hash)
+    return Draft(
+        name=name,
+        listing=listing,
+        data=repository.Output(hash=listing.hash, size_bytes=_size_bytes(paths.values()), files=len(paths)),
+        paths=paths,
+        message=message,
+        card=said,
+        origin=origin,
+        made_by=cards.maker(provenance),
+    )
+
+
+def _keep_with(
+    before: DatasetVersion, added: Draft, settings: Settings, *, replace: bool, is_newest: bool, log: Log
+) -> DatasetVersion:
+    """Return the version that holds another one's files and a draft's, and log how it differs from the other one.
+
+    Raises:
+        OvertakenError: If the other one is the newest no more, and has to be.
+    """
+    old = _listing(before, settings)
+    listing, size_bytes = _joined(before, old, added, settings, replace=replace)
+    draft = dataclasses.replace(
+        added,
+        listing=listing,
+        data=repository.Output(hash=listing.hash, size_bytes=size_bytes, files=len(listing.files)),
+        origin=_of_both(before, added.origin, listing),
+        known=cards.facts(before, settings).profile,
+        base=before.version if is_newest else None,
+    )
+    made = keep(draft, settings, log)
+    log(between(before, old, made, listing).text)
+    return made
 
 
 def _of_both(before: DatasetVersion, added: Origin | None, listing: Listing) -> Origin:
@@ -156,19 +176,20 @@ def _of_both(before: DatasetVersion, added: Origin | None, listing: Listing) -> 
 
 
 def _joined(
-    before: DatasetVersion, old: Listing, paths: Mapping[str, Path], settings: Settings, *, replace: bool
+    before: DatasetVersion, old: Listing, added: Draft, settings: Settings, *, replace: bool
 ) -> tuple[Listing, int]:
-    """Return what a version holds with files added to it, and how many bytes that is."""
-    new = Listing.of(paths)
-    replaced = sorted(file for file, md5 in new.files.items() if old.files.get(file, md5) != md5)
+    """Return what a version holds with a draft's files added to it, and how many bytes that is."""
+    new = added.listing.files
+    replaced = sorted(file for file, md5 in new.items() if old.files.get(file, md5) != md5)
     if replaced and not replace:
         faults = tuple(f"{file} is in {before.tag} with other bytes" for file in replaced)
         raise InvalidSpecError(faults, f"append to {before.tag}; replace=True lets files take others' places")
-    added = _size_bytes(path for file, path in paths.items() if file not in old.files or file in replaced)
+    taken = [path for file, path in added.paths.items() if file not in old.files or file in replaced]
     gone = _kept_bytes(before, [old.files[file] for file in replaced], settings)
-    return Listing(files={**old.files, **new.files}), before.size_bytes + added - gone
+    return Listing(files={**old.files, **new}), before.size_bytes + _size_bytes(taken) - gone
 
 
+@typed
 def diff(before: DatasetVersion, after: DatasetVersion, settings: Settings) -> Difference:
     """Return how two versions differ, of one dataset or of two. No file's bytes are fetched.
 
@@ -178,6 +199,7 @@ def diff(before: DatasetVersion, after: DatasetVersion, settings: Settings) -> D
     return between(before, _listing(before, settings), after, _listing(after, settings))
 
 
+@typed
 def drift(before: DatasetVersion, after: DatasetVersion, settings: Settings) -> Drift:
     """Return how far the data of a version are from those of another, from their profiles."""
     one, other = cards.facts(before, settings).profile, cards.facts(after, settings).profile

@@ -55,7 +55,7 @@ def compare(ours: Measured, theirs: Measured, bars: Bars, random: np.random.Gene
     missing = _missing(name, ours, theirs)
     if missing:
         return Finding(kind=KIND, name=name, answer="no", reason=missing)
-    if ours.model_hash and ours.model_hash == theirs.model_hash:
+    if ours.content and ours.content == theirs.content:
         reason = f"{name} is that of the champion: it is the same model, byte for byte"
         return Finding(kind=KIND, name=name, answer="yes", reason=reason, value=0.0, bar=-bars.tolerance)
     found = by_items(name, bars.direction, ours.predictions, theirs.predictions, random)

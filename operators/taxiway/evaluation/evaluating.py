@@ -1,6 +1,7 @@
 """The walk of the gate: measure a version and the champion, judge, leave a report in MLflow, open or stay closed."""
 
 import dataclasses
+import datetime
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from taxiway import champion as champions
+from taxiway import provenance as who
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import GateFailedError, InvalidSpecError
 from taxiway.evaluation import gate, measuring, report
@@ -16,14 +18,14 @@ from taxiway.evaluation.values import Bars, Evaluation, Measured
 from taxiway.packaging.package import CodePackage
 from taxiway.project.evaluation import bar_faults
 from taxiway.provenance import Provenance
-from taxiway.registry import models, packages, tracking
+from taxiway.registry import models, packages, tracking, verdicts
 from taxiway.registry.models import ModelVersion
 from taxiway.runners import Runner, on_this_host
 from taxiway.settings import Settings
+from taxiway.tools import digest
 
 Log = Callable[[str], None]
 REPORT, PAGE, VERDICT = "report", "report.html", "verdict.json"
-_TAG_LIMIT = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ def evaluate(
     compare: str | Mapping[str, str] | None = None,
     tolerance: float | None = None,
     inconclusive: str | None = None,
+    digests: Mapping[str, str] | None = None,
     provenance: Provenance | None = None,
     runner: Runner | None = None,
     log: Log = print,
@@ -84,10 +87,10 @@ def evaluate(
         settings: Where everything is.
         minimum: Lowest value of each metric; None is the package's own, from `[tool.taxiway.evaluation]`.
         maximum: Highest value of each metric; None is the package's own.
-        compare: Metric to compare with the champion, higher is better, or `{metric, direction}`; None is the package's
-            own, an empty text compares nothing.
+        compare: Metric to compare, higher is better, or `{metric, direction}`; None is the package's own, "" is none.
         tolerance: How much worse than the champion's is still as good; None is the package's own, else 0.
         inconclusive: Whether what nobody can tell is to `fail` or to `pass`; None is the package's own, else `fail`.
+        digests: Digest of a registered package by its kind, where not the newest one is meant.
         provenance: Who asked; None for a notebook.
         runner: Where it runs; None is a process on this host.
         log: Called with each line that the component prints.
@@ -100,24 +103,15 @@ def evaluate(
         AuthenticationError: If the controller does not say which version is live, for it refuses the token.
         InvalidSpecError: If a bar is no number that can be compared, such as NaN.
     """
-    code = packages.lookup(handle, "evaluation", settings)
+    code = packages.lookup(handle, "evaluation", settings, (digests or {}).get("evaluation"))
     said = {"minimum": minimum, "maximum": maximum, "compare": compare, "tolerance": tolerance}
     bars = bars_of(code, said | {"inconclusive": inconclusive})
+    where = runner or on_this_host(settings)
     bench = measuring.Bench(
-        code=code,
-        dataset=dataset,
-        settings=settings,
-        provenance=provenance,
-        runner=runner or on_this_host(settings),
-        log=log,
+        code=code, dataset=dataset, settings=settings, provenance=provenance, runner=where, log=log
     )
     found = _walk(models.get(handle, version, settings), bars, bench)
-    if not found.passed:
-        raise GateFailedError(handle, version, found.reasons, found.report_url)
-    for note in found.notes:
-        log(f"note: {note}")
-    log(f"{handle}/{version} passed: {_shown(found.metrics, bars)}; report: {found.report_url}")
-    return found
+    return _opened(found, bars, log)
 
 
 def criteria(handle: str, settings: Settings) -> Criteria:
@@ -135,6 +129,21 @@ def criteria(handle: str, settings: Settings) -> Criteria:
     )
 
 
+def _opened(found: Evaluation, bars: Bars, log: Log) -> Evaluation:
+    """Return the evaluation of a version that passed, and log what it is worth and what is not sure of it.
+
+    Raises:
+        GateFailedError: If it did not pass.
+    """
+    if not found.passed:
+        raise GateFailedError(found.handle, found.version, found.reasons, found.report_url)
+    for note in found.notes:
+        log(f"note: {note}")
+    values = _shown(found.metrics, bars)
+    log(f"{found.handle}/{found.version} passed: {values}; report: {found.report_url}")
+    return found
+
+
 def _walk(model: ModelVersion, bars: Bars, bench: measuring.Bench) -> Evaluation:
     """Measure a version and what it is held against, and leave the report; whether it passed is in what is returned."""
     settings = bench.settings
@@ -144,8 +153,7 @@ def _walk(model: ModelVersion, bars: Bars, bench: measuring.Bench) -> Evaluation
     rival = _rival(model, bars, bench)
     found = _judged(run, model, ours=ours, rival=rival, subject=subject, settings=settings)
     found = _doubted(found, (*measuring.faults(run, bench), *rival.faults), settings)
-    _leave(found, run, subject, ours, rival.measured, settings)
-    return found
+    return _leave(found, run, subject, ours, rival.measured, bench)
 
 
 def _rival(model: ModelVersion, bars: Bars, bench: measuring.Bench) -> _Rival:
@@ -186,7 +194,6 @@ def _judged(
     theirs, p99_ms = rival.measured, subject.sla["p99_ms"]
     findings = gate.judge(ours, theirs, subject.bars, unknown=rival.unknown, p99_ms=p99_ms)
     reasons = gate.refusals(findings, subject.bars)
-    url = tracking.run_url(run, settings)
     return Evaluation(
         handle=model.handle,
         version=model.version,
@@ -197,8 +204,7 @@ def _judged(
         reasons=reasons,
         notes=(*gate.notes(findings, subject.bars), *rival.notes),
         findings=findings,
-        url=url,
-        report_url=f"{url}/artifacts/{REPORT}/{PAGE}",
+        url=tracking.run_url(run, settings),
     )
 
 
@@ -208,16 +214,25 @@ def _leave(
     subject: report.Subject,
     ours: Measured,
     theirs: Measured | None,
-    settings: Settings,
-) -> None:
-    with TemporaryDirectory() as text:
+    bench: measuring.Bench,
+) -> Evaluation:
+    """Leave the report and the verdict beside those of other bars and other people; return where the report is."""
+    settings, asked_by = bench.settings, bench.provenance
+    verdict = found.to_json() | {"bars": dataclasses.asdict(subject.bars), "sla": dict(subject.sla)}
+    mark = digest([verdict, dict(who.identity(asked_by))])[:12]
+    found = dataclasses.replace(found, report_url=f"{found.url}/artifacts/{REPORT}/{mark}/{PAGE}")
+    said = "; ".join(found.reasons) or "passed"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    told = verdicts.Verdict(said=said, by=verdicts.asker(asked_by), at=now)
+    with TemporaryDirectory() as text, measuring.alone(run.tags["taxiway.key"], settings):
         folder = Path(text)
         (folder / PAGE).write_text(report.page(found, subject, ours, theirs), encoding="utf-8")
-        verdict = found.to_json() | {"bars": dataclasses.asdict(subject.bars), "sla": dict(subject.sla)}
-        (folder / VERDICT).write_text(json.dumps(verdict, indent=2), encoding="utf-8")
-        tracking.upload(run.run_id, folder, REPORT, settings)
-    said = "; ".join(found.reasons) or "passed"
-    tracking.log(run.run_id, settings, tags={"taxiway.gate": said[:_TAG_LIMIT]})
+        document = verdict | {"report_url": found.report_url, "by": told.by, "at": told.at}
+        (folder / VERDICT).write_text(json.dumps(document, indent=2), encoding="utf-8")
+        tracking.upload(run.run_id, folder, f"{REPORT}/{mark}", settings)
+        latest = tracking.get_run(run.run_id, settings)
+        tracking.log(run.run_id, settings, tags=verdicts.tags(latest, mark, told))
+    return found
 
 
 def bars_of(code: CodePackage, said: Mapping[str, Any]) -> Bars:

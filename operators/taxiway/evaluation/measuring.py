@@ -7,6 +7,7 @@ a later version can be compared with it item by item. Nothing is judged here.
 import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,7 +104,7 @@ def measure_subject(subject: Subject, bench: Bench) -> tuple[tracking.Run, Measu
     settings, key = bench.settings, subject.key
     experiment = tracking.ensure_experiment(bench.code.handle, settings)
     own = {"taxiway.kind": subject.kind, "taxiway.key": key}
-    with exclusive(settings.home / "runs" / f"{key[:32]}.lock"):
+    with alone(key, settings):
         found = tracking.find_runs(experiment, own, settings)
         done = next((run for run in found if _is_result(run, bench)), None)
         if done is None:
@@ -112,6 +113,11 @@ def measure_subject(subject: Subject, bench: Bench) -> tuple[tracking.Run, Measu
             _run(subject, bench, done)
             done = tracking.get_run(done.run_id, settings)
     return done, _kept(done, subject, settings)
+
+
+def alone(key: str, settings: Settings) -> AbstractContextManager[None]:
+    """Hold the measurement of a key alone on this host: while it is made, and while a verdict on it is written down."""
+    return exclusive(settings.home / "runs" / f"{key[:32]}.lock")
 
 
 def faults(run: tracking.Run, bench: Bench) -> tuple[str, ...]:
@@ -195,8 +201,8 @@ def _keep(output_dir: Path, metrics: Mapping[str, float], run: tracking.Run, set
 
 
 def _kept(run: tracking.Run, subject: Subject, settings: Settings) -> Measured:
-    model_hash = subject.version.model_hash if subject.version else ""
-    plain = Measured(metrics=measured.of(run), model_hash=model_hash)
+    content = subject.version.content if subject.version else ""
+    plain = Measured(metrics=measured.of(run), content=content)
     if not run.tags.get(FILES_TAG):
         return plain
     folder = settings.home / "evaluations" / run.run_id

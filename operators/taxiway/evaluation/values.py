@@ -65,13 +65,13 @@ class Measured:
         metrics: Numbers by name.
         predictions: One row for each held-out item, or None where it left none.
         checks: What the team's own checks said.
-        model_hash: Content of the model; two versions of one model measure the same.
+        content: What the model is, byte for byte; two versions of one model measure the same.
     """
 
     metrics: Mapping[str, float]
     predictions: Predictions | None = None
     checks: tuple[Check, ...] = ()
-    model_hash: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

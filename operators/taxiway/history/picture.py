@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxiway.arguments import typed
 from taxiway.errors import InvalidSpecError
 from taxiway.history.reading import History, marks_of, read
 from taxiway.settings import Settings
@@ -43,6 +44,7 @@ ENOUGH = 30
 MOST_MARKS = 40
 
 
+@typed
 def plot(
     handle: str,
     path: Path | str,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from taxiway.arguments import typed
 from taxiway.errors import NotFoundError
 from taxiway.settings import Settings
 from taxiway_serving.client import Controller
@@ -119,6 +120,7 @@ class History:
     lineage: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
 
+@typed
 def read(
     handle: str,
     settings: Settings,

@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from taxiway.arguments import typed
 from taxiway.errors import InvalidSpecError, NotFoundError
 from taxiway.history.chain import body_of
 from taxiway.history.reading import PAGE, History, Point, Shares, client_of, pages, read, told_of
@@ -29,6 +30,7 @@ _TEXTS = frozenset(("handle", "verdict", "reason", "kind", "actor", "body", "pre
 _WHOLE = frozenset(("version", "requests", "bad", "client_errors", "seq"))
 
 
+@typed
 def export(
     handle: str,
     path: Path | str,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals
+from taxiway.operators.base import TaxiwayOperator, provenance, refusals, truth
 from taxiway.operators.dataset import announce_dataset
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class AppendOperator(TaxiwayOperator):
         name: Name of the dataset.
         folder: Folder with the files to add, as this worker sees it.
         base: The version to add to: `latest`, `3`, `v3` or the tag.
-        replace: Whether a file may take the place of another of the same name.
+        replace: Whether a file may take the place of another of the same name; the text of a template, too.
         message: Commit message of a new version.
         card: What is said of the data, as for SnapshotOperator.
     """
@@ -36,7 +36,7 @@ class AppendOperator(TaxiwayOperator):
         name: str,
         folder: str,
         base: str = "latest",
-        replace: bool = False,
+        replace: bool | str = False,
         message: str = "",
         card: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -59,9 +59,9 @@ class AppendOperator(TaxiwayOperator):
                 self.name,
                 self.settings(),
                 base=self.base,
-                replace=self.replace,
-                message=self.message,
-                card=self.card,
+                replace=truth(self.replace, "replace"),
+                message=self.message or "",
+                card=self.card or None,
                 origin=origin_of(Path(self.folder)),
                 provenance=provenance(context),
                 log=self.log.info,

@@ -4,7 +4,7 @@ No work is done here or in an operator: each calls the library, which a notebook
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -268,6 +268,37 @@ def step_number(value: int | str | None) -> int | None:
     if not str(value).isdecimal():
         raise InvalidSpecError((f"got {value!r}; a step is a whole number from 0",), "rollout step")
     return int(value)
+
+
+def digests(packages: Sequence[Any] | None, handle: str) -> dict[str, str]:
+    """Return the digest of each package of a handle by its kind; the newest one is meant of a kind that is missing.
+
+    Args:
+        packages: What RegisterOperator answers as `packages`, or a list of several such answers.
+        handle: The handle.
+    """
+    answers = ([each] if isinstance(each, Mapping) else each or [] for each in packages or [])
+    found = (made for answer in answers for made in answer)
+    return {made["kind"]: made["digest"] for made in found if made["handle"] == handle}
+
+
+def truth(value: bool | str, name: str) -> bool:
+    """Return a yes or no that came through XCom (true or false) or through a template (its text, never empty).
+
+    Args:
+        value: True or false, or one of these words; nothing at all is false.
+        name: What is asked.
+
+    Raises:
+        InvalidSpecError: If it is neither.
+    """
+    from taxiway.errors import InvalidSpecError
+
+    words = {"true": True, "false": False, "none": False, "": False}
+    text = str(value).strip().lower()
+    if text not in words:
+        raise InvalidSpecError((f"got {value!r}; say true or false",), name)
+    return words[text]
 
 
 def version_number(value: int | str) -> int:

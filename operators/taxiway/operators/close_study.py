@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 class CloseStudyOperator(ComponentOperator):
     """Say what a study found, draw it, and judge its parameters against the live version's; no trial is left open.
 
-    Give it `trigger_rule="all_done"`, so that a worker that failed keeps nothing from what the others found.
+    Give it `trigger_rule="all_done_min_one_success"`: a worker that failed keeps nothing from what the others found,
+    and where the search is skipped so is its end.
 
     Args:
         study: The study (`opened.output`), whose workers have ended; a worker that failed costs only its time.

@@ -1,9 +1,9 @@
 """EvaluateOperator: measure a model version and hold it to its bars. The work is in `taxiway.evaluation`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import ComponentOperator, provenance, refusals, version_number
+from taxiway.operators.base import ComponentOperator, digests, provenance, refusals, version_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,11 +21,12 @@ class EvaluateOperator(ComponentOperator):
         minimum: Lowest value by metric; None is what the project's `[tool.taxiway.evaluation]` says.
         maximum: Highest value by metric; None is what the project says.
         tolerance: How much worse than the champion is still good enough; None is what the project says.
+        packages: `register.output["packages"]`, or a list of such: the code to use; None is what is registered by then.
     """
 
     template_fields: Collection[str] = (
         *ComponentOperator.template_fields,
-        *("handle", "version", "dataset", "minimum", "maximum", "tolerance"),
+        *("handle", "version", "dataset", "minimum", "maximum", "tolerance", "packages"),
     )
 
     def __init__(
@@ -37,11 +38,13 @@ class EvaluateOperator(ComponentOperator):
         minimum: Mapping[str, float] | None = None,
         maximum: Mapping[str, float] | None = None,
         tolerance: float | None = None,
+        packages: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.handle, self.version, self.dataset = handle, version, dataset
         self.minimum, self.maximum, self.tolerance = minimum, maximum, tolerance
+        self.packages = packages
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.datasets.versions import DatasetVersion
@@ -56,6 +59,7 @@ class EvaluateOperator(ComponentOperator):
                 minimum=self.minimum,
                 maximum=self.maximum,
                 tolerance=self.tolerance,
+                digests=digests(self.packages, self.handle),
                 runner=self.component_runner(),
                 provenance=provenance(context),
                 log=self.log.info,

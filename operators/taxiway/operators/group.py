@@ -32,7 +32,7 @@ class TrafficGroupOperator(TaxiwayOperator):
         *,
         versions: Mapping[str, int | str],
         strategy: str | Mapping[str, Any] = "canary",
-        abort_on_kill: bool = False,
+        abort_on_kill: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -44,6 +44,7 @@ class TrafficGroupOperator(TaxiwayOperator):
         from taxiway.traffic import names_of_group, shift_group
 
         with base.refusals():
+            self.abort_on_kill = base.truth(self.abort_on_kill, "abort_on_kill")
             versions = {handle: base.version_number(each) for handle, each in self.versions.items()}
             group = base.task_name(base.provenance(context))
             self.rollout_ids = names_of_group(group, versions)
@@ -61,4 +62,4 @@ class TrafficGroupOperator(TaxiwayOperator):
         return {handle: result.to_json() for handle, result in results.items()}
 
     def on_kill(self) -> None:
-        base.leave(self, self.rollout_ids, is_aborted=self.abort_on_kill)
+        base.leave(self, self.rollout_ids, is_aborted=self.abort_on_kill is True)

@@ -1,12 +1,14 @@
 """OpenStudyOperator: begin a search that several workers do. The work is in `taxiway.tuning`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import TaxiwayOperator, provenance, refusals
+from taxiway.operators.base import TaxiwayOperator, digests, provenance, refusals
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+STUDY_FIELDS = ("handle", "dataset", "trials", "goal", "parameters", "seed", "limits", "packages")
 
 
 class OpenStudyOperator(TaxiwayOperator):
@@ -20,12 +22,10 @@ class OpenStudyOperator(TaxiwayOperator):
         parameters: Fixed parameters, laid over the package's own.
         seed: Of every trial and of the sampler.
         limits: When the search gives up: `{"retries": 1, "patience": None, "timeout_s": None}`.
+        packages: `register.output["packages"]`, or a list of such: the code to use; None is what is registered by then.
     """
 
-    template_fields: Collection[str] = (
-        *TaxiwayOperator.template_fields,
-        *("handle", "dataset", "trials", "goal", "parameters", "seed", "limits"),
-    )
+    template_fields: Collection[str] = (*TaxiwayOperator.template_fields, *STUDY_FIELDS)
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class OpenStudyOperator(TaxiwayOperator):
         parameters: Mapping[str, Any] | None = None,
         seed: int | str = 0,
         limits: Mapping[str, Any] | None = None,
+        packages: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,21 +48,31 @@ class OpenStudyOperator(TaxiwayOperator):
         self.parameters = parameters
         self.seed = seed
         self.limits = limits
+        self.packages = packages
+
+    def asked(self) -> dict[str, Any]:
+        """Return what is asked of the study, in the words of `taxiway.tuning`; an empty template asks for nothing."""
+        from taxiway.datasets.versions import DatasetVersion
+        from taxiway.tuning import Limits
+
+        return {
+            "handle": self.handle,
+            "dataset": DatasetVersion.from_json(self.dataset),
+            "trials": int(self.trials),
+            "goal": self.goal or None,
+            "params": self.parameters or None,
+            "seed": int(self.seed),
+            "limits": Limits.from_json(self.limits or {}),
+            "digests": digests(self.packages, self.handle),
+        }
 
     def execute(self, context: "Context") -> dict[str, Any]:
-        from taxiway.datasets.versions import DatasetVersion
-        from taxiway.tuning import Limits, open_study
+        from taxiway.tuning import open_study
 
         with refusals():
             return open_study(
-                self.handle,
-                DatasetVersion.from_json(self.dataset),
-                self.settings(),
-                trials=int(self.trials),
-                goal=self.goal,
-                params=self.parameters,
-                seed=int(self.seed),
-                limits=Limits.from_json(self.limits or {}),
+                settings=self.settings(),
+                **self.asked(),
                 provenance=provenance(context),
                 log=self.log.info,
             ).to_json()

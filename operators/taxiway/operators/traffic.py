@@ -37,7 +37,7 @@ class TrafficOperator(TaxiwayOperator):
         version: int | str,
         strategy: str | Mapping[str, Any] = "canary",
         until: str = "ended",
-        abort_on_kill: bool = False,
+        abort_on_kill: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -51,6 +51,7 @@ class TrafficOperator(TaxiwayOperator):
         from taxiway.traffic import shift
 
         with base.refusals():
+            self.abort_on_kill = base.truth(self.abort_on_kill, "abort_on_kill")
             version = base.version_number(self.version)
             self.rollout_id = base.rollout_name(context, version)
             result = shift(
@@ -67,4 +68,4 @@ class TrafficOperator(TaxiwayOperator):
         return result.to_json()
 
     def on_kill(self) -> None:
-        base.leave(self, {self.handle: self.rollout_id}, is_aborted=self.abort_on_kill)
+        base.leave(self, {self.handle: self.rollout_id}, is_aborted=self.abort_on_kill is True)

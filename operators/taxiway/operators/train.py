@@ -1,9 +1,9 @@
 """TrainOperator: train and register a model version. The work is in `taxiway.training`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taxiway.operators.base import ComponentOperator, provenance, refusals
+from taxiway.operators.base import ComponentOperator, digests, provenance, refusals
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,11 +21,12 @@ class TrainOperator(ComponentOperator):
         parameters: Laid over the parameters of the package (`tune.output["params"]`).
         seed: Handed to the training code as TAXIWAY_SEED.
         source_models: Version or alias of a source model by its handle, over those of the package.
+        packages: `register.output["packages"]`, or a list of such: the code to use; None is what is registered by then.
     """
 
     template_fields: Collection[str] = (
         *ComponentOperator.template_fields,
-        *("handle", "dataset", "parameters", "seed", "source_models"),
+        *("handle", "dataset", "parameters", "seed", "source_models", "packages"),
     )
 
     def __init__(
@@ -36,6 +37,7 @@ class TrainOperator(ComponentOperator):
         parameters: Mapping[str, Any] | None = None,
         seed: int | str = 0,
         source_models: Mapping[str, int | str] | None = None,
+        packages: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -44,6 +46,7 @@ class TrainOperator(ComponentOperator):
         self.parameters = parameters
         self.seed = seed
         self.source_models = source_models
+        self.packages = packages
 
     def execute(self, context: "Context") -> dict[str, Any]:
         from taxiway.datasets.versions import DatasetVersion
@@ -54,9 +57,10 @@ class TrainOperator(ComponentOperator):
                 self.handle,
                 DatasetVersion.from_json(self.dataset),
                 self.settings(),
-                params=self.parameters,
+                params=self.parameters or None,
                 seed=int(self.seed),
-                source_models=self.source_models,
+                source_models=self.source_models or None,
+                digests=digests(self.packages, self.handle),
                 runner=self.component_runner(),
                 provenance=provenance(context),
                 log=self.log.info,

@@ -45,7 +45,7 @@ def tune_workers(
             study=plan,
             parallel=parallel,
             repeats=repeats,
-            trigger_rule="all_done",
+            trigger_rule="all_done_min_one_success",
             **where,
         )
         working >> closed

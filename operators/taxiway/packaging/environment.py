@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from taxiway.errors import ToolFailedError
 from taxiway.packaging import generations, libraries, soundness
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, program, remove, run, shared, write_atomically
+from taxiway.tools import digest, exclusive, program, remove, run, settle, shared, write_atomically
 
 _MARKER, _SITE = ".complete", "lib/python*/site-packages"
 _LINKED = {"UV_LINK_MODE": "hardlink"}
@@ -68,8 +68,10 @@ def lock(requirements: Iterable[str], requires_python: str, settings: Settings) 
         / f"{digest([wanted, limits, python, sys.platform, platform.machine()])[:16]}.txt"
     )
     with exclusive(memo.with_suffix(".lock")):
-        if not memo.exists():
+        # A power cut may have left the name without its bytes: no requirements at all, which nobody would notice.
+        if not memo.exists() or (wanted and not memo.read_text(encoding="utf-8").strip()):
             write_atomically(memo, _resolve(wanted, python, settings, memo.with_suffix(".in")))
+            settle([memo])
     return Lock(text=memo.read_text(encoding="utf-8"), python=python)
 
 
@@ -135,6 +137,7 @@ def _make(locked: Lock, folder: Path, settings: Settings) -> None:
 
 
 def _installed(folder: Path) -> dict[str, list[int]] | None:
+    """Return what was installed in a folder, or None where nobody came to the end of it: it is made anew."""
     try:
         return dict(json.loads((folder / _MARKER).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):

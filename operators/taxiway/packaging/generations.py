@@ -45,6 +45,7 @@ def sweep(first: Path, current: Path) -> None:
         if path.is_symlink():
             _link(path, current)
         elif path != current:
+            # Whoever uses it holds it: it is retired another time.
             with contextlib.suppress(BlockingIOError), claimed(path):
                 if not _is_run(path):
                     _retire(path, current)
@@ -85,6 +86,7 @@ def _is_run(folder: Path) -> bool:
     """
     own = folder.stat()
     for command in Path("/proc").glob("[0-9]*/cmdline"):
+        # It has ended meanwhile, or it is another user's.
         with contextlib.suppress(OSError):
             program = Path(os.fsdecode(command.read_bytes().partition(b"\0")[0]))
             if program.is_absolute() and os.path.samestat(program.parent.parent.stat(), own):

@@ -158,6 +158,7 @@ def _at_rest(
 
 def _is_frozen(made: CodePackage | None, component: Component, root: Path) -> bool:
     """Tell whether a package holds what the folder holds still."""
+    # A file that is gone or cannot be read is another content.
     with suppress(OSError):
         return made is not None and made.source_hash == source.content_hash(root, component.files)
     return False
@@ -241,6 +242,8 @@ def _manifest(project: Project, component: Component) -> dict[str, Any]:
     found |= {"resources": dict(component.resources)} if component.resources else {}
     found |= {"dockerfile": component.dockerfile} if component.dockerfile else {}
     found |= {"image": component.image} if component.image else {}
+    if component.kind != "inference" and project.programs:
+        found["programs"] = list(project.programs)
     if component.kind == "training":
         found["tuning"] = dict(project.tuning)
     if component.kind == "inference":

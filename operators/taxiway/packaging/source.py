@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taxiway.errors import InvalidSpecError
-from taxiway.tools import digest
+from taxiway.tools import digest, remove
 
 
 def content_hash(root: Path, files: Iterable[str]) -> str:
@@ -53,6 +53,12 @@ def listing(root: Path) -> tuple[str, ...]:
     """Return every file below a folder, relative and sorted, without the bytecode that Python left there."""
     found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return tuple(sorted(path.as_posix() for path in found if "__pycache__" not in path.parts))
+
+
+def remove_compiled(root: Path) -> None:
+    """Remove the bytecode that Python left below a folder: it is in no listing and no hash, and would be run."""
+    for folder in [*root.rglob("__pycache__")]:
+        remove(folder)
 
 
 def _mode(path: Path) -> int:

@@ -9,7 +9,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from taxiway.tools import digest
+
 NAME, SIGNATURE = "MLmodel", "signature.json"
+# What says when and in which run it was made, and nothing of what is loaded.
+_OF_THE_MAKING = (
+    "artifact_path:",
+    "model_id:",
+    "model_size_bytes:",
+    "model_uuid:",
+    "run_id:",
+    "utc_time_created:",
+)
 
 
 def write(folder: Path, *, run_id: str, key: str) -> None:
@@ -35,6 +46,19 @@ def write(folder: Path, *, run_id: str, key: str) -> None:
         given = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
         document["signature"] = {part: json.dumps(given.get(part)) for part in ("inputs", "outputs")}
     (folder / NAME).write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+def hash_of(folder: Path) -> str:
+    """Return the hash of what the description in a folder says of the model; "" where there is none.
+
+    Which code loads which files is in it. When and in which run it was made is not: the same model that is trained
+    again has the same hash. `reproduction/standalone/reproduce.py` does the same.
+    """
+    if not (folder / NAME).is_file():
+        return ""
+    # More than \n ends a line of YAML, and all of that ends one here: nothing hides behind a line that is left out.
+    lines = (folder / NAME).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return digest([line for line in lines if not line.startswith(_OF_THE_MAKING)])
 
 
 def _flavors(folder: Path) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from taxiway import stamps
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import ArtifactChangedError, ModelNotFoundError, UntraceableError
 from taxiway.packaging import source
-from taxiway.packaging.package import DIFF, FILES, CodePackage
+from taxiway.packaging.package import CodePackage
 from taxiway.provenance import Provenance
-from taxiway.registry import doubts, measured, mlmodel, tracking
+from taxiway.registry import doubts, measured, mlmodel, tracking, version_tags
 from taxiway.registry.reading import Version
+from taxiway.registry.recipe import Recipe
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, fresh_folder, protect, write_atomically
 from taxiway.trace import Trace
@@ -28,39 +29,9 @@ from taxiway.trace import Trace
 MODEL, LINEAGE = "model", "lineage"
 CHAMPION, PREVIOUS = "champion", "previous"
 UNTRACEABLE, TRACE = "taxiway.untraceable", "taxiway.trace"
+MODEL_HASH, MLMODEL = "taxiway.model_hash", "taxiway.mlmodel"
 MOST_TAG = 4_000
 """Longest text of a tag, in characters: MLflow takes 5,000 bytes or more of a run's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What a training run was made of: everything that its result depends on.
-
-    Attributes:
-        training: The registered training package; it covers source, lock and Python.
-        dataset: The data.
-        params: Every parameter, defaults included.
-        seed: Seed of the run.
-        source_models: Version of each source model, by handle.
-    """
-
-    training: CodePackage
-    dataset: DatasetVersion
-    params: Mapping[str, Any]
-    seed: int = 0
-    source_models: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Name of the result, 64 hexadecimal characters."""
-        parts = [
-            self.training.digest,
-            self.dataset.hash,
-            dict(self.params),
-            self.seed,
-            dict(self.source_models),
-        ]
-        return digest(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +48,8 @@ class ModelVersion:
         dataset: The data that it was trained on.
         params: Every parameter of the training.
         metrics: What training measured.
-        model_hash: Content hash of the model's files.
+        model_hash: Content hash of the model's files, but for MLflow's description of them.
+        mlmodel: Hash of what that description says; "" for a version that is older than this was kept.
         seed: Seed of the training.
         source_models: Version of each source model, by handle.
         libraries: Published libraries that its code was locked to, by name, with version and hash.
@@ -100,6 +72,12 @@ class ModelVersion:
     libraries: Mapping[str, Any] = field(default_factory=dict)
     untraceable: tuple[str, ...] = ()
     url: str = ""
+    mlmodel: str = ""
+
+    @property
+    def content(self) -> str:
+        """What it is, byte for byte: its files, and what MLflow's description says of them where that is known."""
+        return self.model_hash + self.mlmodel
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -209,13 +187,15 @@ def download(version: ModelVersion, settings: Settings) -> Path:
             for path in fetched.iterdir():
                 path.rename(draft / path.name)
             fetched.rmdir()
-            _check(version, hash_of(draft), "restore its artifacts in MLflow; nothing of them was kept")
+            source.remove_compiled(draft)
+            restore = "restore its artifacts in MLflow; nothing of them was kept"
+            _check(version, draft, hash_of(draft), restore)
             protect(draft)
             write_atomically(listing, json.dumps(source.listing(draft)))
         os.chmod(folder, 0o555)  # noqa: S103 - readable by every component, writable by none
     names = files_of(version, settings)
     got = hash_of(folder, names, memory=folder.with_name(f"{version.version}.checked.json"))
-    _check(version, got, f"delete {folder}, once nothing serves it, to fetch it again")
+    _check(version, folder, got, f"delete {folder}, once nothing serves it, to fetch it again")
     return folder
 
 
@@ -232,14 +212,22 @@ def _place(version: ModelVersion, settings: Settings) -> tuple[Path, Path]:
     return folder, folder.with_name(f"{version.version}.files.json")
 
 
-def _check(version: ModelVersion, got: str, next_step: str) -> None:
+def is_described(version: ModelVersion, folder: Path) -> bool:
+    """Tell whether MLflow's description in a folder, by which the model is loaded, is the one of the version."""
+    return not version.mlmodel or mlmodel.hash_of(folder) == version.mlmodel
+
+
+def _check(version: ModelVersion, folder: Path, got: str, next_step: str) -> None:
+    name = f"{version.handle}/{version.version}"
     if got != version.model_hash:
-        name = f"{version.handle}/{version.version}"
         raise ArtifactChangedError(name, "model", version.model_hash, got, next_step)
+    if not is_described(version, folder):
+        found = mlmodel.hash_of(folder) or "nothing"
+        raise ArtifactChangedError(name, mlmodel.NAME, version.mlmodel, found, next_step)
 
 
 def hash_of(folder: Path, names: Iterable[str] | None = None, *, memory: Path | None = None) -> str:
-    """Return the content hash of a model's files; MLflow's own description of them, which holds times, is left out.
+    """Return the content hash of a model's files; MLflow's own description of them has a hash of its own.
 
     Args:
         folder: The model.
@@ -259,7 +247,7 @@ def _missing_edges(recipe: Recipe, inference: CodePackage, run: tracking.Run) ->
         "inference package is not registered": inference.version,
         "dataset has no Git commit": recipe.dataset.commit,
         "dataset has no content hash": recipe.dataset.hash,
-        "training run has no model hash": run.tags.get("taxiway.model_hash"),
+        "training run has no model hash": run.tags.get(MODEL_HASH),
     }
     faults = [fault for fault, value in edges.items() if not value]
     if run.status != "FINISHED":
@@ -308,7 +296,8 @@ def _create(
         "dataset": recipe.dataset.to_json(),
         "params": dict(recipe.params),
         "metrics": measured.of(run),
-        "model_hash": run.tags["taxiway.model_hash"],
+        "model_hash": run.tags[MODEL_HASH],
+        "mlmodel": run.tags.get(MLMODEL, ""),
         "seed": recipe.seed,
         "source_models": dict(recipe.source_models),
         "libraries": dict(inference.manifest.get("libraries", {}))
@@ -317,10 +306,10 @@ def _create(
     }
     tags = {
         "taxiway.lineage": json.dumps(lineage, sort_keys=True),
-        **_plain_tags(recipe, inference, key),
+        **version_tags.of_inputs(recipe, inference, key),
         **{name: run.tags[name] for name in (TRACE,) if run.tags.get(name)},
         **({UNTRACEABLE: "; ".join(marks)[:MOST_TAG]} if marks else {}),
-        **_differences((training, inference), settings),
+        **version_tags.of_differences((training, inference), settings),
     }
     text = f"Trained on {recipe.dataset.tag} by {training.digest[:12]}, served by {inference.digest[:12]}"
     return tracking.create_version(
@@ -330,55 +319,11 @@ def _create(
 
 def _follow_commits(found: Version, recipe: Recipe, inference: CodePackage, settings: Settings) -> None:
     """Say of a version that is there from which commits its code is known to be by now: it may have been dirty."""
-    tags = _commit_tags(recipe.training, inference)
+    tags = version_tags.of_commits(recipe.training, inference)
     tags |= {f"taxiway.{made.kind}.diff": "" for made in (recipe.training, inference) if not made.is_dirty}
     changed = {name: value for name, value in tags.items() if found.tags.get(name, "") != value}
     if changed:
         tracking.tag_version(found.name, found.number, changed, settings)
-
-
-def _commit_tags(training: CodePackage, inference: CodePackage) -> dict[str, str]:
-    tags = {
-        "mlflow.source.git.dirty": str(training.is_dirty or inference.is_dirty).lower(),
-        "mlflow.source.git.commit": training.commit,
-        "mlflow.source.git.repoURL": training.url,
-        "taxiway.training.commit": training.commit,
-        "taxiway.inference.commit": inference.commit,
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def _plain_tags(recipe: Recipe, inference: CodePackage, key: str) -> dict[str, str]:
-    training = recipe.training
-    tags = {
-        "taxiway.handle": training.handle,
-        "taxiway.key": key,
-        "taxiway.training.digest": training.digest,
-        "taxiway.training.version": str(training.version),
-        "taxiway.training.lock": training.lock_hash,
-        "taxiway.inference.digest": inference.digest,
-        "taxiway.inference.version": str(inference.version),
-        "taxiway.inference.lock": inference.lock_hash,
-        "taxiway.dataset": recipe.dataset.tag,
-        "taxiway.dataset.hash": recipe.dataset.hash,
-        "taxiway.dataset.commit": recipe.dataset.commit,
-        "taxiway.seed": str(recipe.seed),
-    }
-    sources = ", ".join(f"{name}@{at}" for name, at in recipe.source_models.items())
-    used = {"taxiway.source_models": sources} if sources else {}
-    return tags | used | _commit_tags(training, inference)
-
-
-def _differences(packages: Iterable[CodePackage], settings: Settings) -> dict[str, str]:
-    """Return where the difference between a dirty tree and its commit is kept, for each package made from one."""
-    tags = {}
-    for made in packages:
-        name = f"{made.handle}.{made.kind}"
-        for found in (
-            tracking.find_versions(name, {"taxiway.digest": made.digest}, settings) if made.is_dirty else ()
-        ):
-            tags[f"taxiway.{made.kind}.diff"] = f"runs:/{found.run_id}/{FILES}/{DIFF}"
-    return tags
 
 
 def _read(found: Version, settings: Settings) -> ModelVersion:

@@ -22,7 +22,7 @@ PAGE, MOST_RUNS = 200, 1000
 TIMEOUT_S = 30.0
 NEWEST_FIRST = "creation_timestamp DESC"
 # MLflow answers an unknown version with the first, an unknown alias with the second.
-_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +166,7 @@ def _ask(method: str, path: str, asked: Mapping[str, Any], settings: Settings) -
         raise TransportError(f"MLflow at {redact(base)}", redact(f"{type(exc).__name__}: {exc}")) from exc
     if answer.is_success:
         return document
-    if document.get("error_code") in _ABSENT:
+    if document.get("error_code") in ABSENT:
         return None
     raise TransportError(
         f"MLflow at {redact(base)}", f"HTTP {answer.status_code}: {document.get('message', '')}"

@@ -223,14 +223,8 @@ def load_pyfunc(folder: Path) -> Any:
 
 def ensure_registered_model(name: str, tags: Mapping[str, str], settings: Settings) -> None:
     """Make a registered model unless it is there."""
-    with _answers(settings) as client:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.create_registered_model(name, tags=dict(tags))
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+    with _answers(settings, "RESOURCE_ALREADY_EXISTS") as client:
+        client.create_registered_model(name, tags=dict(tags))
 
 
 def create_version(
@@ -281,17 +275,13 @@ def version(name: str, which: int | str, settings: Settings) -> Version | None:
     """Return a version by number or alias, or None."""
     if not settings.tracking_needs_client:
         return reading.version(name, which, settings)
-    with _answers(settings) as client:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            if isinstance(which, int):
-                return _version(client.get_model_version(name, str(which)))
-            return _version(client.get_model_version_by_alias(name, which))
-        except MlflowException as exc:
-            if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+    found: Any = None
+    with _answers(settings, *reading.ABSENT) as client:
+        if isinstance(which, int):
+            found = client.get_model_version(name, str(which))
+        else:
+            found = client.get_model_version_by_alias(name, which)
+    return _version(found) if found else None
 
 
 def set_alias(name: str, alias: str, number: int, settings: Settings) -> None:
@@ -334,17 +324,23 @@ def _create_experiment(client: "MlflowClient", name: str) -> str:
 
 
 @contextmanager
-def _answers(settings: Settings) -> "Iterator[MlflowClient]":
-    """Give a client, and turn a server that does not answer into an error that may be retried."""
+def _answers(settings: Settings, *welcome: str) -> "Iterator[MlflowClient]":
+    """Give a client, and turn a server that does not answer into an error that may be retried.
+
+    Args:
+        settings: Which server.
+        welcome: Codes of refusals that end the block, and nothing more.
+    """
     client = _client(settings.tracking_uri)
     from mlflow.exceptions import MlflowException
 
     try:
         yield client
     except MlflowException as exc:
-        if exc.error_code not in _RETRYABLE:
+        if exc.error_code in _RETRYABLE:
+            raise TransportError(_base(settings), redact(str(exc))) from exc
+        if exc.error_code not in welcome:
             raise
-        raise TransportError(_base(settings), redact(str(exc))) from exc
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from taxiway.arguments import typed
 from taxiway.datasets import versions as datasets
 from taxiway.errors import InvalidSpecError
 from taxiway.packaging.package import CodePackage
@@ -31,6 +32,7 @@ Member = tuple[str, bytes | Path]
 Log = Callable[[str], None]
 
 
+@typed
 def bundle(
     handle: str,
     version: int | str,

@@ -90,6 +90,7 @@ def recipe_of(
         code: That package's files.
         source_models: Where the files of each source model are, relative to the recipe, by handle.
     """
+    described = {"mlmodel": version.mlmodel} if version.mlmodel else {}
     return {
         "handle": version.handle,
         "version": version.version,
@@ -100,7 +101,7 @@ def recipe_of(
         "python": package.python,
         "executables": list(code.executables),
         "source_models": dict(source_models),
-        "expected": {"model_hash": version.model_hash, "metrics": dict(version.metrics)},
+        "expected": {"model_hash": version.model_hash, "metrics": dict(version.metrics), **described},
     }
 
 

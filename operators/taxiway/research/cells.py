@@ -11,6 +11,7 @@ from typing import Any
 
 from taxiway import datasets, evaluation, training, tuning
 from taxiway import transform as transforming
+from taxiway.arguments import typed
 from taxiway.datasets import DatasetVersion
 from taxiway.datasets.search import Found
 from taxiway.errors import GateFailedError, InvalidSpecError
@@ -25,6 +26,7 @@ from taxiway.tuning import TuneResult
 Log = Callable[[str], None]
 
 
+@typed
 def register(
     project: str | Path, *, settings: Settings | None = None, log: Log = print
 ) -> tuple[CodePackage, ...]:
@@ -45,6 +47,7 @@ def register(
     return packages.register(package(str(Path(project).resolve()), where, log=log), where)
 
 
+@typed
 def transform(
     what: str | Path, *, settings: Settings | None = None, log: Log = print, **options: Any
 ) -> TransformResult:
@@ -63,6 +66,7 @@ def transform(
     return transforming.transform(handle_of(what, where, log), where, log=log, **options)
 
 
+@typed
 def put(
     data: TransformResult | str | Path | Sequence[str | Path],
     name: str,
@@ -91,6 +95,7 @@ def put(
     return datasets.put(data, name, settings=where, **card)
 
 
+@typed
 def search(text: str = "", *, settings: Settings | None = None, **asked: str) -> tuple[Found, ...]:
     """Return the datasets that hold every word of a text: `taxiway.datasets.search`; without a question, all of them.
 
@@ -102,6 +107,7 @@ def search(text: str = "", *, settings: Settings | None = None, **asked: str) ->
     return datasets.search(here(settings), text=text, **asked)
 
 
+@typed
 def train(
     what: str | Path,
     data: DatasetVersion | str,
@@ -129,6 +135,7 @@ def train(
     return training.train(handle, dataset(data, where), where, params=params, log=log, **options)
 
 
+@typed
 def tune(
     what: str | Path,
     data: DatasetVersion | str,
@@ -156,6 +163,7 @@ def tune(
     return tuning.tune(handle, dataset(data, where), where, trials=trials, log=log, **options)
 
 
+@typed
 def evaluate(
     model: ModelVersion,
     data: DatasetVersion | str | None = None,

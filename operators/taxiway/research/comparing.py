@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from taxiway.arguments import typed
 from taxiway.errors import InvalidSpecError
-from taxiway.registry import tracking
+from taxiway.registry import measured, tracking
 from taxiway.registry.tracking import Run
 from taxiway.research.cells import here
 from taxiway.settings import Settings
@@ -56,6 +57,7 @@ class Comparison:
         return ["rank", self.metric, "version", *(f"params.{name}" for name in params), "data", "code", "run"]
 
 
+@typed
 def compare(
     handle: str,
     metric: str,
@@ -65,6 +67,8 @@ def compare(
     settings: Settings | None = None,
 ) -> Comparison:
     """Return a table of the finished runs of a handle that measured a metric, the best first.
+
+    What a run's component left in `metrics.json` counts, as everywhere; what else it logged to MLflow does not.
 
     Args:
         handle: The handle.
@@ -82,10 +86,10 @@ def compare(
     runs = _runs(handle, kinds, where)
     numbers = _versions(handle, where)
     evaluated = _evaluated(handle, where)
-    measured = [(_metrics(run, numbers, evaluated), run) for run in runs]
-    fit = [(metrics[metric], run) for metrics, run in measured if metric in metrics]
+    found = [(_metrics(run, numbers, evaluated), run) for run in runs]
+    fit = [(metrics[metric], run) for metrics, run in found if metric in metrics]
     if not fit:
-        known = sorted({name for metrics, _ in measured for name in metrics})
+        known = sorted({name for metrics, _ in found for name in metrics})
         said = f"no run of {handle} measured {metric}; measured are {', '.join(known) or 'none, train first'}"
         raise InvalidSpecError((said,), "comparison")
     fit.sort(key=lambda pair: (pair[0] if best == "lowest" else -pair[0], pair[1].started_at_s))
@@ -115,14 +119,14 @@ def _versions(handle: str, settings: Settings) -> dict[str, list[int]]:
 def _evaluated(handle: str, settings: Settings) -> dict[int, Mapping[str, float]]:
     """Return what the newest evaluation of each version measured."""
     runs = _runs(handle, ("evaluation",), settings)
-    return {int(run.tags["taxiway.model_version"]): run.metrics for run in reversed(runs)}
+    return {int(run.tags["taxiway.model_version"]): measured.of(run) for run in reversed(runs)}
 
 
 def _metrics(
     run: Run, numbers: Mapping[str, list[int]], evaluated: Mapping[int, Mapping[str, float]]
 ) -> Mapping[str, float]:
     later = [evaluated[number] for number in numbers.get(run.run_id, ()) if number in evaluated]
-    return {**(later[-1] if later else {}), **run.metrics}
+    return {**(later[-1] if later else {}), **measured.of(run)}
 
 
 def _row(

@@ -13,6 +13,7 @@ from typing import Any
 
 from taxiway import checkout as checkouts
 from taxiway import project as projects
+from taxiway.arguments import typed
 from taxiway.checkout import Checkout
 from taxiway.datasets import facts, get
 from taxiway.datasets.profile import schema_of
@@ -65,6 +66,7 @@ class Readiness:
         return f"{self.handle or self.project} is not ready, {len(self.blockers)} thing(s) block it:"
 
 
+@typed
 def readiness(project: str | Path, *, runs: int = STABLE_RUNS, settings: Settings | None = None) -> Readiness:
     """Return what blocks a project from being packaged and deployed, all at once.
 
@@ -168,12 +170,15 @@ def _unstable(same: int, runs: int) -> str:
 
 
 def _trainings(handle: str, settings: Settings) -> tuple[Run, ...]:
-    """Return the finished trainings of a handle on dataset versions, the newest first."""
+    """Return the finished trainings of a handle on dataset versions, the newest first; a search is one of them."""
     experiment = tracking.find_experiment(handle, settings)
     if experiment is None:
         return ()
     found = tracking.find_runs(experiment, {"taxiway.kind": "training"}, settings)
-    return tuple(run for run in found if run.status == "FINISHED" and run.tags.get("taxiway.dataset"))
+    done = (run for run in found if run.status == "FINISHED" and run.tags.get("taxiway.dataset"))
+    return tuple({run.tags.get("taxiway.study", run.run_id): run for run in reversed(tuple(done))}.values())[
+        ::-1
+    ]
 
 
 def _stable(trained: Sequence[Run], settings: Settings) -> int:

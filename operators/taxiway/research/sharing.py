@@ -10,6 +10,7 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from taxiway import checkout as checkouts
+from taxiway.arguments import typed
 from taxiway.checkout import Checkout
 from taxiway.errors import InvalidSpecError
 from taxiway.packaging import wheel
@@ -22,6 +23,7 @@ from taxiway.settings import Settings
 _NO_LIBRARY = frozenset({"test", "tests", "docs", "examples", "setup.py", "conftest.py", "pyproject.toml"})
 
 
+@typed
 def publish(
     folder: str | Path,
     name: str | None = None,
@@ -62,6 +64,7 @@ def publish(
     )
 
 
+@typed
 def find_libraries(
     text: str = "", *, task: str = "", settings: Settings | None = None
 ) -> tuple[Library, ...]:

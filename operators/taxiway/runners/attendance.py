@@ -8,10 +8,13 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from taxiway.tools import exclusive
+from taxiway.tools import exclusive, write_atomically
+
+Found = TypeVar("Found")
 
 
 class Attendance:
@@ -29,7 +32,7 @@ class Attendance:
         path = self._folder / "owner"
         with exclusive(path.with_suffix(".lock")):
             if not path.exists():
-                path.write_text(uuid.uuid4().hex, encoding="utf-8")
+                write_atomically(path, uuid.uuid4().hex)
             return path.read_text(encoding="utf-8")
 
     @contextlib.contextmanager
@@ -49,6 +52,25 @@ class Attendance:
             yield self._alone_s(name) if _is_taken(descriptor) else None
         finally:
             os.close(descriptor)
+
+    def reap(
+        self, found: Mapping[str, Found], older_than_s: float, end: Callable[[Found], object]
+    ) -> tuple[str, ...]:
+        """End what nobody has attended to for so long, and return its names; what is seen alone at first is marked.
+
+        Args:
+            found: What there is, by its name.
+            older_than_s: Seconds that it is left to a retry.
+            end: Ends one of them.
+        """
+        gone = []
+        for name, each in found.items():
+            with self.if_alone(name) as alone_s:
+                if alone_s is not None and alone_s >= older_than_s:
+                    end(each)
+                    self.forget(name)
+                    gone.append(name)
+        return tuple(gone)
 
     def forget(self, name: str) -> None:
         """Forget when an orphan was first seen: it is gone."""

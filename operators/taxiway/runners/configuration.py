@@ -22,12 +22,11 @@ def configuration(job: Job, image: Image, limits: Resources, containers: Contain
 
     No process in it is root or can become so, has a capability, or writes to the image. No secret is in it.
     """
-    has_secrets = job.inputs.secrets_dir is not None and job.inputs.secrets_dir.is_dir()
     words = delivery.witnessed(job.words)
     return {
         # By its id: between the check and the start nobody can put another one under the name.
         "Image": image.id,
-        "Entrypoint": delivery.awaiting_secrets(words) if has_secrets else words,
+        "Entrypoint": delivery.awaiting_secrets(words) if delivery.secrets_of(job.inputs) else words,
         "Cmd": [],
         "Env": delivery.environment(_variables(job, containers)),
         "User": f"{USER}:{USER}",

@@ -65,6 +65,11 @@ def folders(inputs: Inputs) -> tuple[Folder, ...]:
     return tuple(found)
 
 
+def secrets_of(given: Inputs) -> Path | None:
+    """Return the folder of the secret files; None where there is none."""
+    return given.secrets_dir if given.secrets_dir and given.secrets_dir.is_dir() else None
+
+
 def read_counts(given: tuple[Folder, ...]) -> dict[str, int]:
     """Return how many files of each kind came in."""
     counts: dict[str, int] = {}

@@ -4,25 +4,18 @@ A container outlives the process that started it, and is found again by the job'
 decided in `delivery.py`; the engine is spoken to in `taxiway.engine`.
 """
 
-import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from taxiway import archive
-from taxiway.engine import CONFLICT, Container, Engine
+from taxiway.engine import CONFLICT, MISSING, Container, Engine, exit_code
 from taxiway.errors import (
     ComponentFailedError,
-    DiskFullError,
     JobStoppedError,
     OutOfMemoryError,
     ResourceShortageError,
-    TaxiwayError,
     ToolFailedError,
     TransportError,
 )
@@ -30,41 +23,15 @@ from taxiway.packaging import image as images
 from taxiway.packaging.image import OUTPUT_DIR, Image
 from taxiway.packaging.package import CodePackage
 from taxiway.project import resources
-from taxiway.project.resources import Resources
 from taxiway.runners import delivery, disk, workplace
 from taxiway.runners.attendance import Attendance
-from taxiway.runners.configuration import configuration
+from taxiway.runners.following import Following, end_soon
 from taxiway.runners.limits import checked
+from taxiway.runners.plan import GRACE_S, ORPHAN_S, SPEC, Plan, owned_by
 from taxiway.runners.runner import Job, JobResult, Log
 from taxiway.runners.stop import Stop
 from taxiway.settings import Containers
 from taxiway.tools import digest, fresh_folder, remove
-from taxiway.trace import Trace
-
-GRACE_S = 2.0
-"""Seconds between asking a component to end and ending it."""
-ORPHAN_S = 3_600.0
-"""Seconds that a container nobody attends to is kept for a retry."""
-LABEL = "taxiway.job"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What a job's container must be.
-
-    Attributes:
-        name: Its name, which is the job's identity on the engine.
-        config: The body of the engine's API, without labels and mounts.
-        spec: Hash of that body: a container of another one is not the job's.
-    """
-
-    name: str
-    image: Image
-    limits: Resources
-    config: Mapping[str, Any]
-    spec: str
-    folders: tuple[delivery.Folder, ...]
-    secrets_dir: Path | None
 
 
 class DockerRunner:
@@ -83,16 +50,14 @@ class DockerRunner:
         self._engine = engine
         self._images = images
         self._containers = containers
-        self._home = home / "containers"
-        self._attendance = Attendance(self._home)
+        self._attendance = Attendance(home / "containers")
+        self._following = Following()
         self._seen: dict[tuple[int, Path], bool] = {}
         self._known: dict[str, Image] = {}
-        self._running: dict[str, str] = {}
-        self._is_stopped = threading.Event()
 
     def prepare(self, package: CodePackage) -> None:
         """Make the image of a package ready on the engine, and remove orphans; see `Runner.prepare`."""
-        with self._at_rest_after():
+        with self._engine.at_rest_after():
             self.reap(ORPHAN_S)
             self._known[package.digest] = self._images(package)
 
@@ -107,7 +72,7 @@ class DockerRunner:
             DiskFullError: If its results do not fit on this host; the container waits for a retry.
             TransportError: If the engine goes away; the container waits for a retry.
         """
-        with self._at_rest_after():
+        with self._engine.at_rest_after():
             return self._run(job, log, stop or Stop())
 
     def _run(self, job: Job, log: Log, asked: Stop) -> JobResult:
@@ -115,27 +80,28 @@ class DockerRunner:
         with self._attendance.of(plan.name):
             remove(job.folder)
             job.folder.mkdir(parents=True)
-            container = self._attach(plan, log) or self._start(plan, job, log)
-            with self._ending(container, job, asked):
+            container = self._attach(plan, log) or self._start(plan, log)
+            end = partial(self._engine.end, container)
+            with self._following.to_the_end(job, asked, end=end, remove=lambda: end(GRACE_S)):
                 self._deliver_secrets(plan, container)
-                with asked.calling(lambda: self._end_soon(container)):
+                with asked.calling(lambda: end_soon(lambda: end(GRACE_S))):
                     tail = workplace.follow(self._engine.lines(container), job, log)
-                self._judge(job, plan, container, tail, asked)
+                self._judge(plan, container, tail, asked)
                 self._collect(job, container)
-        return JobResult(
-            output_dir=job.output_dir, seconds=time.monotonic() - started, trace=self._trace(job, plan)
-        )
+        network = self._containers.network
+        trace = plan.trace(() if network == "none" else (f"it was in the network {network}",))
+        return JobResult(output_dir=job.output_dir, seconds=time.monotonic() - started, trace=trace)
 
     def is_known(self, package: CodePackage, folder: Path) -> bool:
         """Tell whether a container of an earlier try still runs or has ended well; see `Runner.is_known`."""
-        with self._at_rest_after():
+        with self._engine.at_rest_after():
             found = self._engine.find(_name(package, folder))
             return found is not None and _is_useful(found)
 
     def forget(self, package: CodePackage, folder: Path) -> None:
         """Remove the container of an earlier try unless somebody attends to it; see `Runner.forget`."""
         name = _name(package, folder)
-        with self._at_rest_after(), self._attendance.if_alone(name) as alone_s:
+        with self._engine.at_rest_after(), self._attendance.if_alone(name) as alone_s:
             found = self._engine.find(name) if alone_s is not None else None
             if found is not None:
                 self._engine.end(found.id, GRACE_S)
@@ -143,48 +109,21 @@ class DockerRunner:
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """End and remove every container that this runner follows; its `run` calls then end with JobStoppedError."""
-        self._is_stopped.set()
-        names = tuple(self._running)
-        if names:
-            with ThreadPoolExecutor(len(names)) as pool:
-                list(pool.map(lambda name: self._engine.end(name, grace_s), names))
+        self._following.end_all(grace_s)
 
     def reap(self, older_than_s: float = ORPHAN_S) -> tuple[str, ...]:
         """Remove containers of this home that nobody has attended to for so long, and return their names.
 
         One that is seen alone for the first time is only marked, unless `older_than_s` is 0.
         """
-        gone = []
-        for found in self._engine.containers({LABEL: "true", "taxiway.owner": self._attendance.owner()}):
-            with self._attendance.if_alone(found.name) as alone_s:
-                if alone_s is not None and alone_s >= older_than_s:
-                    self._engine.end(found.id, GRACE_S)
-                    self._attendance.forget(found.name)
-                    gone.append(found.name)
-        return tuple(gone)
+        owned = self._engine.containers(owned_by(self._attendance.owner()))
+        ids = {each.name: each.id for each in owned}
+        return self._attendance.reap(ids, older_than_s, lambda each: self._engine.end(each, GRACE_S))
 
-    @contextmanager
-    def _at_rest_after(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._engine.rest()
-
-    def _plan(self, job: Job) -> _Plan:
+    def _plan(self, job: Job) -> Plan:
         image = self._verified(job.package)
         limits = checked(job, self._engine.host(), f"the engine at {self._engine.url}")
-        config = configuration(job, image, limits, self._containers)
-        given = job.inputs
-        has_secrets = given.secrets_dir is not None and given.secrets_dir.is_dir()
-        return _Plan(
-            name=_name(job.package, job.folder),
-            image=image,
-            limits=limits,
-            config=config,
-            spec=digest([config, has_secrets]),
-            folders=delivery.folders(given),
-            secrets_dir=given.secrets_dir if has_secrets else None,
-        )
+        return Plan.of(job, _name(job.package, job.folder), image, limits, self._containers)
 
     def _verified(self, package: CodePackage) -> Image:
         image = self._known.get(package.digest)
@@ -197,12 +136,12 @@ class DockerRunner:
         images.check(package, image, found)
         return image
 
-    def _attach(self, plan: _Plan, log: Log) -> str | None:
+    def _attach(self, plan: Plan, log: Log) -> str | None:
         """Return the container of an earlier try if it still runs or has ended well; any other is removed."""
         found = self._engine.find(plan.name)
         if found is None:
             return None
-        is_ours = found.labels.get("taxiway.spec") == plan.spec
+        is_ours = found.labels.get(SPEC) == plan.spec
         if is_ours and _is_useful(found):
             log(f"container {plan.name} of an earlier try {_state(found)}: going on with it")
             return found.id
@@ -210,33 +149,25 @@ class DockerRunner:
         self._engine.end(found.id, GRACE_S)
         return None
 
-    def _start(self, plan: _Plan, job: Job, log: Log) -> str:
-        if self._is_stopped.is_set():
-            raise JobStoppedError(job.name)
-        container, mounted = self._create(plan, job)
-        self._running[container] = plan.name
-        try:
-            for target, entry in delivery.entries(plan.folders, mounted=mounted).items():
-                with archive.stream([entry]) as pieces:
-                    self._engine.put(container, target, pieces)
-            self._engine.start(container)
-        except BaseException as error:
-            self._running.pop(container, None)
-            self._engine.remove(container)
-            _explain(error, job, self._engine.url)
-            raise
+    def _start(self, plan: Plan, log: Log) -> str:
+        self._following.refuse_if_over(plan.job)
+        container, mounted = self._create(plan)
+        with self._following.ended_by(partial(self._engine.end, container)):
+            try:
+                for target, entry in delivery.entries(plan.folders, mounted=mounted).items():
+                    with archive.stream([entry]) as pieces:
+                        self._engine.put(container, target, pieces)
+                self._engine.start(container)
+            except BaseException as error:
+                self._engine.remove(container)
+                _explain(error, plan.job, self._engine.url)
+                raise
         log(f"container {plan.name} of {plan.image.name} was started: {plan.limits}")
         return container
 
-    def _create(self, plan: _Plan, job: Job) -> tuple[str, bool]:
+    def _create(self, plan: Plan) -> tuple[str, bool]:
         """Create the container, its inputs mounted where they may be; return its id, and whether they are."""
-        labels = self._own_labels() | {
-            "taxiway.handle": job.package.handle,
-            "taxiway.kind": job.package.kind,
-            "taxiway.digest": job.package.digest,
-            "taxiway.image": plan.image.name,
-            "taxiway.spec": plan.spec,
-        }
+        labels = plan.labels(self._attendance.owner())
         for mounted in self._ways(plan):
             mounts = delivery.mounts(plan.folders, mounted=mounted, has_secrets=plan.secrets_dir is not None)
             host = {**plan.config["HostConfig"], "Mounts": mounts}
@@ -250,7 +181,7 @@ class DockerRunner:
                     raise
         raise ToolFailedError("docker create", 1, "the engine sees none of this host's folders")
 
-    def _ways(self, plan: _Plan) -> tuple[bool, ...]:
+    def _ways(self, plan: Plan) -> tuple[bool, ...]:
         """Return the ways of inputs to try: mounted, copied."""
         wanted = self._containers.inputs
         if wanted == "copy" or (wanted == "auto" and not self._engine.url.startswith("unix:")):
@@ -263,58 +194,28 @@ class DockerRunner:
         """Tell whether the engine sees the disk of a folder; each is asked for once."""
         place = disk.disk_of(folder)
         if place not in self._seen:
-            self._seen[place] = disk.is_seen(self._engine, folder, image.id, self._own_labels())
+            labels = owned_by(self._attendance.owner())
+            self._seen[place] = disk.is_seen(self._engine, folder, image.id, labels)
         return self._seen[place]
 
-    def _own_labels(self) -> dict[str, str]:
-        return {LABEL: "true", "taxiway.owner": self._attendance.owner()}
-
-    @contextmanager
-    def _ending(self, container: str, job: Job, asked: Stop) -> Iterator[None]:
-        """Remove the container when the block ends, however it does, but for an engine or a disk that comes back."""
-        self._running[container] = job.name
-        try:
-            yield
-        except TransportError:
-            raise
-        except BaseException as error:
-            if workplace.is_full(error):
-                raise DiskFullError(job.folder, None, shutil.disk_usage(job.folder).free) from error
-            self._engine.end(container, GRACE_S)
-            if isinstance(error, ToolFailedError) and self._is_ended(asked):
-                raise JobStoppedError(job.name) from error
-            raise
-        else:
-            self._engine.remove(container)
-        finally:
-            self._running.pop(container, None)
-
-    def _deliver_secrets(self, plan: _Plan, container: str) -> None:
+    def _deliver_secrets(self, plan: Plan, container: str) -> None:
         found = self._engine.find(container)
         if plan.secrets_dir and found and found.is_running:
             with archive.stream(delivery.secrets(plan.secrets_dir)) as pieces:
                 self._engine.put(container, delivery.SECRETS_DIR, pieces)
 
-    def _is_ended(self, asked: Stop) -> bool:
-        return asked.is_requested or self._is_stopped.is_set()
-
-    def _end_soon(self, container: str) -> None:
-        def end() -> None:
-            with suppress(TaxiwayError):
-                self._engine.end(container, GRACE_S)
-
-        threading.Thread(target=end, name="end of a container", daemon=True).start()
-
-    def _judge(self, job: Job, plan: _Plan, container: str, tail: str, asked: Stop) -> None:
-        found = self._engine.find(container)
-        if self._is_ended(asked) and (found is None or found.exit_code != 0):
+    def _judge(self, plan: Plan, container: str, tail: str, asked: Stop) -> None:
+        job, found = plan.job, self._engine.find(container)
+        if self._following.is_ended(asked) and (found is None or found.exit_code != 0):
             raise JobStoppedError(job.name)
         if found is None:
-            raise ToolFailedError("docker inspect", 404, f"container {plan.name} was removed while it ran")
+            raise ToolFailedError(
+                "docker inspect", MISSING, f"container {plan.name} was removed while it ran"
+            )
         if found.is_out_of_memory and found.exit_code != 0:
             raise OutOfMemoryError(job.name, job.command, plan.limits.memory_mb, tail)
         if found.exit_code != 0:
-            raise ComponentFailedError(job.name, job.command, _exit_code(found.exit_code), tail)
+            raise ComponentFailedError(job.name, job.command, exit_code(found.exit_code), tail)
 
     def _collect(self, job: Job, container: str) -> None:
         with (
@@ -322,21 +223,6 @@ class DockerRunner:
             self._engine.get(container, OUTPUT_DIR) as pieces,
         ):
             archive.unpack(pieces, draft)
-
-    def _trace(self, job: Job, plan: _Plan) -> Trace:
-        unseen = []
-        if job.package.manifest.get("dockerfile"):
-            unseen.append(
-                "its image is made by a Dockerfile of its own, which may hold more than the lock says"
-            )
-        if self._containers.network != "none":
-            unseen.append(f"it was in the network {self._containers.network}")
-        return Trace(
-            source_hash=job.package.source_hash,
-            method="mounts",
-            read=delivery.read_counts(plan.folders),
-            unseen=tuple(unseen),
-        )
 
 
 def _name(package: CodePackage, folder: Path) -> str:
@@ -351,11 +237,6 @@ def _explain(error: BaseException, job: Job, url: str) -> None:
         wanted = resources.of(job.package.manifest).gpus
         lacking = f"gpus = {wanted}, and the host has no GPU that its engine can give to a container"
         raise ResourceShortageError(job.name, f"the engine at {url}", (lacking,)) from error
-
-
-def _exit_code(code: int) -> int:
-    """Return an exit code as processes have it, negative for a signal: a container's is 128 and the signal."""
-    return 128 - code if 128 < code <= 128 + 64 else code
 
 
 def _is_useful(found: Container) -> bool:

@@ -36,11 +36,11 @@ class ProcessRunner:
         self._materialise(package)
 
     def is_known(self, _package: CodePackage, _folder: Path) -> bool:
-        """A process ends with its caller: nothing is left to go on with."""
+        """Return False: a process ends with its caller. See `Runner.is_known`."""
         return False
 
     def forget(self, _package: CodePackage, _folder: Path) -> None:
-        """A process ends with its caller: nothing is left to end."""
+        """Leave nothing to end: a process ends with its caller. See `Runner.forget`."""
 
     def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job; see `Runner.run`."""

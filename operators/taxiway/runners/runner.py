@@ -110,8 +110,9 @@ def _filled(word: str, params: Mapping[str, Any]) -> str:
 class Runner(Protocol):
     """Runs one job from an empty output folder to its end.
 
-    No retry runs beside its predecessor: the job ends with its caller, or is found again by its identity. Safe to call
-    from several threads with jobs of different folders.
+    No retry runs beside its predecessor: the job is found again by its identity, or ends with its caller. Where it ends
+    with its caller no earlier try is known, and none is left to forget: nobody need ask which runner it is. Safe to
+    call from several threads with jobs of different folders.
     """
 
     def prepare(self, package: CodePackage) -> None:

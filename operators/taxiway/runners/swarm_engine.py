@@ -5,19 +5,16 @@ What a job is for is decided in `swarm.py`, how it is worded in `swarm_service.p
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from taxiway.engine import Engine
-from taxiway.errors import ToolFailedError, TransportError
 from taxiway.project.resources import Host
+from taxiway_serving.runtimes.containers import carrying
 from taxiway_serving.runtimes.engine import MISSING
-from taxiway_serving.runtimes.swarm_engine import SwarmEngine
+from taxiway_serving.runtimes.swarm_engine import SwarmEngine, pieces
 
 LOG_TIMEOUT_S = 10.0
 """Seconds that a node may be silent while it sends a log: one that is lost sends nothing, and no end."""
-_HEAD, _PIECE_BYTES = 8, 64 * 1024
-_STAMP_LENGTH = len("2026-05-01T12:00:00")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,20 +102,18 @@ class JobEngine(Engine, SwarmEngine):
             Host(cpus=each["NanoCPUs"] // 10**9, memory_mb=each["MemoryBytes"] // 2**20) for each in ready
         )
 
-    def log_entries(self, service: str, after: str) -> Iterator[tuple[str, str]]:
-        """Give what a service's task printed after a moment: moments and pieces of lines.
+    def log_pieces(self, service: str, since_s: int | None) -> Iterator[str]:
+        """Give what a service's task printed since a second: moments with pieces of lines.
 
         Raises:
             TransportError: After what came, if that may not be all: the next question gives the rest.
         """
         asked: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1}
-        if after:
-            asked["since"] = int(datetime.fromisoformat(f"{after[:_STAMP_LENGTH]}+00:00").timestamp())
-        told, broken = self._log(service, asked)
-        for piece in _pieces(told):
-            stamp, _, text = piece.decode("utf-8", "replace").partition(" ")
-            if stamp > after:
-                yield stamp, text
+        if since_s:
+            asked["since"] = since_s
+        told, broken = self._log(service, asked, LOG_TIMEOUT_S)
+        for piece in pieces(told):
+            yield piece.decode("utf-8", "replace")
         if broken:
             raise broken
 
@@ -129,61 +124,19 @@ class JobEngine(Engine, SwarmEngine):
 
     def secrets(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """Return the labels of every secret that carries the labels, by its id."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
         with self._asking("secret ls"):
-            found = self._client.secrets(filters={"label": wanted})
+            found = self._client.secrets(filters=carrying(labels))
         return {item["ID"]: item["Spec"].get("Labels") or {} for item in found}
 
     def remove_secret(self, secret: str) -> None:
         """Remove a secret; one that is gone is welcome."""
-        try:
-            with self._asking("secret rm"):
-                self._client.remove_secret(secret)
-        except ToolFailedError as error:
-            if error.exit_code != MISSING:
-                raise
-
-    def _log(self, service: str, asked: Mapping[str, Any]) -> tuple[bytes, TransportError | None]:
-        """Return what came of a log, and why that may not be all of it."""
-        told: list[bytes] = []
-        client = self._client
-        url = f"{client.base_url}/v{client.api_version}/services/{service}/logs"
-        try:
-            # The SDK's own way waits without an end.
-            with (
-                self._asking("service logs"),
-                client.get(url, params=asked, timeout=LOG_TIMEOUT_S, stream=True) as answer,
-            ):
-                if answer.status_code != MISSING:
-                    answer.raise_for_status()
-                    told.extend(answer.iter_content(_PIECE_BYTES))
-        except TransportError as error:
-            return b"".join(told), error
-        return b"".join(told), None
-
-    def _tasks(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._asking("service ps"):
-            return list(self._client.tasks(filters={"label": wanted}))
+        with self._asking("secret rm", MISSING):
+            self._client.remove_secret(secret)
 
     def _node(self, node: str) -> tuple[str, bool]:
         """Return the name of a node, and whether it is gone."""
-        try:
-            with self._asking("node inspect"):
-                found = self._client.inspect_node(node)
-        except ToolFailedError as error:
-            if error.exit_code != MISSING:
-                raise
-            return node, True
-        return found["Description"]["Hostname"], found["Status"]["State"] == "down"
-
-
-def _pieces(stream: bytes) -> Iterator[bytes]:
-    """Give the whole pieces of a stream that have heads, a word of 4 bytes and their length; a torn one is left out."""
-    place = 0
-    while place + _HEAD <= len(stream):
-        start = place + _HEAD
-        place = start + int.from_bytes(stream[place + 4 : start], "big")
-        if place > len(stream):
-            return
-        yield stream[start:place]
+        name, is_gone = node, True
+        with self._asking("node inspect", MISSING):
+            found = self._client.inspect_node(node)
+            name, is_gone = found["Description"]["Hostname"], found["Status"]["State"] == "down"
+        return name, is_gone

@@ -2,25 +2,19 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taxiway.packaging.image import OUTPUT_DIR, USER, Image
+from taxiway.packaging.image import OUTPUT_DIR, USER
 from taxiway.packaging.package import CodePackage
-from taxiway.project.resources import Resources
 from taxiway.runners import delivery, swarm_courier
-from taxiway.runners.runner import Job
+from taxiway.runners.plan import GRACE_S, Plan
 from taxiway.tools import digest
 
-GRACE_S: Final = 2.0
-"""Seconds between asking a component to end and ending it."""
-JOB: Final = "taxiway.job"
-OWNER: Final = "taxiway.owner"
 ATTEMPT: Final = "taxiway.attempt"
 FOLDER: Final = "taxiway.folder"
-SPEC: Final = "taxiway.spec"
 NAME: Final = "taxiway.name"
 SCRATCH_DIR: Final = f"{delivery.ROOT}/job"
 LETTER_BYTES: Final = 500_000
@@ -56,11 +50,6 @@ def name_of(package: CodePackage, folder: Path) -> str:
     return f"taxiway-{handle}-{package.kind}-{digest(str(folder))[:12]}"
 
 
-def spec_of(config: Mapping[str, Any], constraints: Sequence[str], *, has_secrets: bool) -> str:
-    """Return the hash of what a job's service must be: one of another hash is not the job's."""
-    return digest([dict(config), list(constraints), has_secrets])
-
-
 def letter(
     *, store: str, authorization: str, folder: str, inputs: Sequence[Parcel], secrets: Mapping[str, bytes]
 ) -> bytes:
@@ -87,60 +76,36 @@ def letter(
     return json.dumps(told).encode()
 
 
-def labels_of(
-    job: Job, image: Image, *, name: str, owner: str, attempt: str, folder: str, spec: str
-) -> dict[str, str]:
+def labels_of(plan: Plan, *, owner: str, attempt: str, folder: str) -> dict[str, str]:
     """Return the labels by which a job is found again, and known to be what it should be.
 
     Args:
-        job: The job.
-        image: Its image.
-        name: Its name in the Swarm.
+        plan: What it must be.
         owner: What tells this home from any other.
         attempt: What names this attempt.
         folder: Where its results go in the artifact store.
-        spec: Hash of what it must be.
     """
-    return {
-        JOB: "true",
-        OWNER: owner,
-        NAME: name,
-        ATTEMPT: attempt,
-        FOLDER: folder,
-        SPEC: spec,
-        "taxiway.handle": job.package.handle,
-        "taxiway.kind": job.package.kind,
-        "taxiway.digest": job.package.digest,
-        "taxiway.image": image.name,
-    }
+    return plan.labels(owner) | {NAME: plan.name, ATTEMPT: attempt, FOLDER: folder}
 
 
 def body_of(
-    job: Job,
-    image: Image,
-    limits: Resources,
-    config: Mapping[str, Any],
+    plan: Plan,
     *,
     labels: Mapping[str, str],
     secret: tuple[str, str],
-    targets: Sequence[str],
     constraints: Sequence[str],
     network: str,
 ) -> dict[str, Any]:
     """Return what is wanted of a job's service: one task, once, whatever comes of it.
 
     Args:
-        job: The job.
-        image: Its image.
-        limits: What it may use; a node takes no more jobs than it has room for.
-        config: What it would be as a container.
+        plan: What it must be; a node takes no more jobs than it has room for.
         labels: Of the service.
         secret: Id and name of the letter.
-        targets: Where its inputs come to lie.
         constraints: Which nodes may run it, in the Swarm's words.
         network: The overlay network that it is in; `none` is the node's own.
     """
-    host = config["HostConfig"]
+    host = plan.config["HostConfig"]
     most = {"NanoCPUs": host["NanoCpus"], "MemoryBytes": host["Memory"]}
     named = {} if network == "none" else {"Networks": [{"Target": network}]}
     return {
@@ -149,9 +114,9 @@ def body_of(
         # No job in the Swarm's own sense: the tasks of one go on when it is removed, and nobody can end them any more.
         "Mode": {"Replicated": {"Replicas": 1}},
         "TaskTemplate": {
-            "ContainerSpec": _container(job, image, config, secret, targets),
+            "ContainerSpec": _container(plan, secret),
             "Resources": {
-                "Limits": {**most, "Pids": limits.pids},
+                "Limits": {**most, "Pids": plan.limits.pids},
                 "Reservations": {name: value for name, value in most.items() if value},
             },
             # A task that fails, or whose node is lost, is begun anew by the retry alone, with a clean slate.
@@ -163,15 +128,14 @@ def body_of(
     }
 
 
-def _container(
-    job: Job, image: Image, config: Mapping[str, Any], secret: tuple[str, str], targets: Sequence[str]
-) -> dict[str, Any]:
+def _container(plan: Plan, secret: tuple[str, str]) -> dict[str, Any]:
+    image, config = plan.image, plan.config
     courier = Path(swarm_courier.__file__).read_text(encoding="utf-8")
     file = {"Name": Path(swarm_courier.LETTER).name, "UID": "0", "GID": "0", "Mode": 0o400}
     return {
         # By content, never by tag. What has a digest of a registry, each node pulls; an id must be there.
         "Image": image.name if "@" in image.name else image.id,
-        "Command": ["python", "-I", "-S", "-c", courier, *job.words],
+        "Command": ["python", "-I", "-S", "-c", courier, *plan.job.words],
         "Env": config["Env"],
         "Dir": config["WorkingDir"],
         "User": "0:0",
@@ -179,14 +143,14 @@ def _container(
         "ReadOnly": config["HostConfig"]["ReadonlyRootfs"],
         "CapabilityDrop": ["ALL"],
         "CapabilityAdd": _RIGHTS,
-        "Mounts": _mounts(targets),
+        "Mounts": _mounts(each.target for each in plan.folders),
         "Secrets": [{"SecretID": secret[0], "SecretName": secret[1], "File": file}],
         "StopSignal": config["StopSignal"],
         "StopGracePeriod": round(GRACE_S * _NS),
     }
 
 
-def _mounts(targets: Sequence[str]) -> list[dict[str, Any]]:
+def _mounts(targets: Iterable[str]) -> list[dict[str, Any]]:
     own = [each["Target"] for each in delivery.mounts((), mounted=False, has_secrets=False)]
     volumes = [{"Type": "volume", "Target": target} for target in (*own, SCRATCH_DIR, *targets)]
     memory = [

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from taxiway.engine import Printed
 from taxiway.errors import TransportError
 from taxiway.packaging.image import Image
 from taxiway.runners.runner import Log
@@ -55,7 +56,7 @@ def lines(engine: JobEngine, placed: Placed, log: Log) -> Iterator[str]:
     Raises:
         TransportError: If the manager does not answer.
     """
-    seen, told, looks = _Seen(), "", 0
+    printed, told, looks = Printed(), "", 0
     while True:
         task = engine.job_task(placed.labels)
         standing = said_of(task)
@@ -67,7 +68,7 @@ def lines(engine: JobEngine, placed: Placed, log: Log) -> Iterator[str]:
             is_whole = not task.has_begun
         else:
             with suppress(TransportError):
-                yield from seen.more(engine, placed)
+                yield from printed.lines(engine.log_pieces(placed.id, printed.since_s))
                 is_whole = True
         looks += task.is_over
         if looks and (is_whole or looks >= LAST_LOOKS or task.is_node_gone):
@@ -75,8 +76,7 @@ def lines(engine: JobEngine, placed: Placed, log: Log) -> Iterator[str]:
         if not task.is_over and engine.service(placed.id) is None:
             break
         time.sleep(LOOK_S)
-    if seen.part:
-        yield seen.part + "\n"
+    yield from printed.rest()
     if not is_whole:
         log(f"the end of the log is on {task.node}, which does not answer")
 
@@ -86,12 +86,6 @@ def said_of(task: JobTask) -> str:
     if task.has_begun:
         return f"is on {task.node}"
     return f"waits: {task.error}" if task.state == "pending" and task.error else ""
-
-
-def exit_code_of(task: JobTask) -> int:
-    """Return an exit code as processes have it, negative for a signal."""
-    code = task.exit_code or 0
-    return 128 - code if 128 < code <= 128 + 64 else code
 
 
 def rejected(task: JobTask, image: Image) -> str:
@@ -110,18 +104,3 @@ def others(task: JobTask) -> str:
         f"another TAXIWAY_HOME has a job of this name that is {task.state}, and it is not this one; it must end first, "
         "by itself or by docker service rm"
     )
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What was seen of a log: the moment of its last piece, and a line that has no end yet."""
-
-    last: str = field(default="")
-    part: str = field(default="")
-
-    def more(self, engine: JobEngine, placed: Placed) -> Iterator[str]:
-        for stamp, text in engine.log_entries(placed.id, self.last):
-            self.last, self.part = stamp, self.part + text
-            if self.part.endswith("\n"):
-                yield self.part
-                self.part = ""

@@ -117,11 +117,11 @@ class WarmRunner:
         self._interpreter(first, self._made_ready(package))
 
     def is_known(self, _package: CodePackage, _folder: Path) -> bool:
-        """A process ends with its caller: nothing is left to go on with."""
+        """Return False: a process ends with its caller. See `Runner.is_known`."""
         return False
 
     def forget(self, _package: CodePackage, _folder: Path) -> None:
-        """A process ends with its caller: nothing is left to end."""
+        """Leave nothing to end: a process ends with its caller. See `Runner.forget`."""
 
     def run(self, job: Job, log: Log, stop: Stop | None = None) -> JobResult:
         """Run a job; see `Runner.run`."""
@@ -256,7 +256,8 @@ def _notes(folder: Path, source_dir: Path) -> str:
     path = folder / watch.NOTES
     if not path.exists():
         return ""
-    own = tuple(f"read\t{each}" for each in (zygote.__file__, f"{source_dir.resolve()}{os.sep}"))
+    looked = (zygote.__file__, f"{source_dir.resolve()}{os.sep}")
+    own = tuple(f"{kind}\t{each}" for kind in ("read", "old") for each in looked)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(own))
 

@@ -1,6 +1,6 @@
 """The workplace of a job that runs as a process on this host: its folder, its command, what it inherits, its log.
 
-Shared by the runners of processes; nothing is started here.
+Shared by the runners of processes, and how a log is followed by every runner. Nothing is started here.
 """
 
 import errno
@@ -126,6 +126,7 @@ def trace(job: Job, began: watch.Code, ended: watch.Code, guardian: int, altered
         ended=ended,
         guardian=guardian,
         home=Path(home) if home else None,
+        vouched=job.package.manifest.get("programs", ()),
     )
     return replace(seen, altered=tuple(altered))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from taxiway import training
 from taxiway.provenance import Provenance
-from taxiway.registry.models import Recipe
+from taxiway.registry.recipe import Recipe
 from taxiway.runners import DockerRunner, Runner, kept_warm, on_this_host
 from taxiway.settings import Settings
 from taxiway.tuning.goal import Goal

@@ -105,6 +105,7 @@ class Worker:
 
 
 def _is_held(path: Path) -> bool:
+    """Tell whether a worker of this host holds its lock; one whose lock is gone has ended."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -23,7 +23,8 @@ from taxiway.evaluation.predictions import ACCURACY
 from taxiway.evaluation.values import Bars, Measured
 from taxiway.packaging.package import CodePackage
 from taxiway.registry import doubts, packages, tracking
-from taxiway.registry.models import ModelVersion, Recipe
+from taxiway.registry.models import ModelVersion
+from taxiway.registry.recipe import Recipe
 from taxiway.runners import JobResult, Stop
 from taxiway.settings import Settings
 from taxiway.tools import digest, exclusive, remove

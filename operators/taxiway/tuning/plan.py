@@ -8,7 +8,7 @@ from typing import Any
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import InvalidSpecError
 from taxiway.registry import packages
-from taxiway.registry.models import Recipe
+from taxiway.registry.recipe import Recipe
 from taxiway.settings import Settings
 from taxiway.tools import digest
 from taxiway.tuning.goal import Goal
@@ -63,7 +63,7 @@ class StudyPlan:
     Attributes:
         study: Name of the study; "" where nothing is searched.
         session: Name of this opening: trials that failed for good count in it alone.
-        opened_at_s: When that was, seconds since the epoch.
+        opened_at_s: When that was, seconds since the epoch; earlier by what the tries of the same task before it took.
         handle: The model's handle.
         training: Digest of the training package that every trial runs.
         dataset: What every trial trains on.

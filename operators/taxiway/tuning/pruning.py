@@ -25,6 +25,8 @@ FEWEST_STEPS = 2
 def watching(trial: "Trial", run_id: str, metric: str, settings: Settings, stop: Stop) -> Iterator[None]:
     """Look at a metric of a run again and again while the context lasts, and ask for its end where it does badly.
 
+    A trial that has come to its end is looked at once more: others are held against its whole curve.
+
     Args:
         trial: The trial, which is told each new step.
         run_id: Its MLflow run.
@@ -41,6 +43,8 @@ def watching(trial: "Trial", run_id: str, metric: str, settings: Settings, stop:
     finally:
         ended.set()
         thread.join()
+    with contextlib.suppress(TransportError):
+        watch.told()
 
 
 class _Watch:
@@ -51,16 +55,21 @@ class _Watch:
 
     def look(self, ended: threading.Event) -> None:
         while not ended.wait(LOOK_S):
+            # While MLflow is away nobody knows how the trial does: it runs on, and is looked at again.
             with contextlib.suppress(TransportError):
                 if self._is_bad():
                     self._stop.request(BADLY)
                     return
 
-    def _is_bad(self) -> bool:
+    def told(self) -> bool:
+        """Tell the trial each step that came since the last look, and return whether there was one."""
         history = tracking.metric_history(self._run_id, self._metric, self._settings)
-        new = [(step, value) for step, value in history if step >= 0 and step not in self._steps]
-        for step, value in new:
-            if step not in self._steps:
+        known = len(self._steps)
+        for step, value in history:
+            if step >= 0 and step not in self._steps:
                 self._trial.report(value, step)
                 self._steps.add(step)
-        return bool(new) and len(self._steps) >= FEWEST_STEPS and self._trial.should_prune()
+        return len(self._steps) > known
+
+    def _is_bad(self) -> bool:
+        return self.told() and len(self._steps) >= FEWEST_STEPS and self._trial.should_prune()

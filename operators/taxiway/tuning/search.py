@@ -264,6 +264,7 @@ class Search:
             try:
                 self._study.tell(number, values, state=TrialState[state])
             except (UpdateFinishedTrialError, ValueError):
+                # Another worker, which took this one for lost, was first: the first word stands.
                 return False
         return True
 

@@ -8,11 +8,12 @@ import contextlib
 import dataclasses
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taxiway import provenance as who
 from taxiway import training
+from taxiway.arguments import typed
 from taxiway.datasets.versions import DatasetVersion
 from taxiway.errors import (
     InvalidSpecError,
@@ -23,7 +24,7 @@ from taxiway.errors import (
 )
 from taxiway.provenance import Provenance
 from taxiway.registry import models, tracking
-from taxiway.registry.models import Recipe
+from taxiway.registry.recipe import Recipe
 from taxiway.runners import Runner
 from taxiway.settings import Settings
 from taxiway.tools import exclusive
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 REPEATS = 5
+OPENED = "taxiway.opened_at_s"
+"""When a task's search began, less what lay between its tries: a retry goes on with the time that is left."""
 
 
-def tune(
+@typed
+def tune(  # noqa: PLR0913 - what opens, works at and closes a study, in one call
     handle: str,
     dataset: DatasetVersion,
     settings: Settings,
@@ -52,6 +56,7 @@ def tune(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     limits: Limits | None = None,
+    digests: Mapping[str, str] | None = None,
     parallel: int = 2,
     repeats: int = REPEATS,
     provenance: Provenance | None = None,
@@ -69,6 +74,7 @@ def tune(
         params: Over the package's defaults, for what is not searched.
         seed: Of every trial and of the sampler.
         limits: When the search gives up.
+        digests: Digest of a registered package by its kind, where not the newest one is meant.
         parallel: Trials at a time.
         repeats: Seeds with which the best parameters are compared with the live version's, 3 to 30; 0 compares nothing.
         provenance: Who asked; None for a notebook.
@@ -81,29 +87,13 @@ def tune(
         NoFeasibleTrialError: If no trial keeps the constraints.
     """
     _check_repeats(repeats)
-    with contextlib.ExitStack() as stack:
-        where = stack.enter_context(runner_of_many(runner, settings, seed, log))
-        plan = open_study(
-            handle,
-            dataset,
-            settings,
-            trials=trials,
-            goal=goal,
-            params=params,
-            seed=seed,
-            limits=limits,
-            provenance=provenance,
-            log=log,
-        )
-        try:
-            search.work(plan, settings, parallel=parallel, provenance=provenance, runner=where, log=log)
-        except BaseException:
-            if plan.run_id:
-                tracking.finish(plan.run_id, "FAILED", settings)
-            raise
-        return close_study(
-            plan, settings, parallel=parallel, repeats=repeats, provenance=provenance, runner=where, log=log
-        )
+    by: dict[str, Any] = {"provenance": provenance, "log": log}
+    asked: dict[str, Any] = {"goal": goal, "params": params, "seed": seed, "limits": limits}
+    with runner_of_many(runner, settings, seed, log) as where:
+        plan = open_study(handle, dataset, settings, trials=trials, digests=digests, **asked, **by)
+        with _failed_unless_worked(plan, settings):
+            search.work(plan, settings, parallel=parallel, runner=where, **by)
+        return close_study(plan, settings, parallel=parallel, repeats=repeats, runner=where, **by)
 
 
 def open_study(
@@ -116,6 +106,7 @@ def open_study(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     limits: Limits | None = None,
+    digests: Mapping[str, str] | None = None,
     provenance: Provenance | None = None,
     log: Log = print,
 ) -> StudyPlan:
@@ -124,7 +115,7 @@ def open_study(
     Raises:
         InvalidSpecError: If space, objectives, constraints or a number is missing or wrong.
     """
-    base = training.recipe_of(handle, dataset, settings, params=params, seed=seed, log=log)
+    base = training.recipe_of(handle, dataset, settings, params=params, seed=seed, digests=digests, log=log)
     plan = StudyPlan(
         study="",
         session=uuid.uuid4().hex,
@@ -180,14 +171,24 @@ def close_study(
         return TuneResult(params=plan.params)
     status: tracking.Status = "FAILED"
     try:
-        with contextlib.ExitStack() as stack:
-            where = stack.enter_context(runner_of_many(runner, settings, plan.seed, log))
+        with runner_of_many(runner, settings, plan.seed, log) as where:
             bench = make_ready(plan, plan.goal, settings, runner=where, provenance=provenance, log=log)
             result = _close(bench, parallel, repeats)
         status = "FINISHED"
         return result
     finally:
         tracking.finish(plan.run_id, status, settings)
+
+
+@contextlib.contextmanager
+def _failed_unless_worked(plan: StudyPlan, settings: Settings) -> Iterator[None]:
+    """Mark a study's run as failed where its search does not come to an end: nobody closes it then."""
+    try:
+        yield
+    except BaseException:
+        if plan.run_id:
+            tracking.finish(plan.run_id, "FAILED", settings)
+        raise
 
 
 def _close(bench: Bench, parallel: int, repeats: int) -> TuneResult:
@@ -304,10 +305,24 @@ def _with_run(plan: StudyPlan, base: Recipe, settings: Settings, provenance: Pro
     tags = training.run_tags(base, "study", provenance) | own
     with exclusive(settings.home / "studies" / f"{plan.study}.opening"):
         found = tracking.find_runs(experiment, {**own, **who.identity(provenance)}, settings)
+        spent_s = _spent_s(found[0], plan.opened_at_s) if found and provenance else 0.0
+        opened_at_s = plan.opened_at_s - spent_s
+        tags[OPENED] = repr(opened_at_s)
         if found:
             run = found[0]
             tracking.reopen(run.run_id, tags, settings)
         else:
             run = tracking.create_run(experiment, f"tune {base.dataset.tag}", tags, settings)
     url = tracking.run_url(run, settings)
-    return dataclasses.replace(plan, experiment_id=experiment, run_id=run.run_id, url=url)
+    return dataclasses.replace(
+        plan, experiment_id=experiment, run_id=run.run_id, url=url, opened_at_s=opened_at_s
+    )
+
+
+def _spent_s(run: tracking.Run, now_s: float) -> float:
+    """Return how long a task searched in the tries before this one; nothing where its search came to its end."""
+    if run.status == "FINISHED" or OPENED not in run.tags:
+        return 0.0
+    # One that was killed may have searched until a moment ago.
+    ended_at_s = now_s if run.status == "RUNNING" else run.ended_at_s
+    return max(0.0, ended_at_s - float(run.tags[OPENED]))

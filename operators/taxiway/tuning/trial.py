@@ -1,6 +1,5 @@
 """Runs one trial: the registered training with other parameters, in an MLflow run of its own below the study's."""
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 from taxiway import training
 from taxiway.errors import ComponentFailedError, JobStoppedError, OutputFaultsError
 from taxiway.registry import tracking
-from taxiway.registry.models import Recipe
+from taxiway.registry.recipe import Recipe
 from taxiway.runners import Stop
 from taxiway.tuning import pruning, study
 from taxiway.tuning.bench import Bench
@@ -67,13 +66,13 @@ def _execute(bench: Bench, recipe: Recipe, opened: tracking.Run, trial: "Trial",
     def log(line: str) -> None:
         bench.log(f"trial {trial.number} | {line}")
 
-    with contextlib.ExitStack() as watched:
-        if bench.plan.pruner != "none":
-            metric = bench.goal.objectives[0].metric
-            watched.enter_context(pruning.watching(trial, opened.run_id, metric, bench.settings, stop))
-        _, metrics = training.execute(
-            recipe, bench.ready, opened, bench.settings, bench.runner, log, stop, late=bench.late
-        )
+    watched = None
+    if bench.plan.pruner != "none":
+        metric = bench.goal.objectives[0].metric
+        watched = pruning.watching(trial, opened.run_id, metric, bench.settings, stop)
+    _, metrics = training.execute(
+        recipe, bench.ready, opened, bench.settings, bench.runner, log, stop, late=bench.late, watched=watched
+    )
     values, violations = bench.goal.measured(metrics)
     for name, violation in violations.items():
         trial.set_constraint(name, violation)

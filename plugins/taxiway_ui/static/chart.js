@@ -53,6 +53,14 @@ function thinned(points, time) {
   return points.length > 2 * time.width ? points.filter(isLast) : points;
 }
 
+/** Lines across the chart, each with its value, in words, to the left. */
+function gridOf(time, y, values, said) {
+  return values.map((value) => [
+    h("line", { class: "grid", x1: LEFT, x2: time.width - RIGHT, y1: y(value), y2: y(value) }),
+    h("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, said(value)),
+  ]);
+}
+
 /** Stacked areas of what was read back, dotted edges of what was wanted, and a lane of verdicts above. */
 export function splitChart({ points, marks, versions, time, cursorS, height, onMove, onKey, onMark }) {
   const y = (share) => LANE + ((100 - share) / 100) * (height - LANE - 22);
@@ -64,10 +72,7 @@ export function splitChart({ points, marks, versions, time, cursorS, height, onM
   const edges = versions
     .slice(0, -1)
     .map((_, place) => h("path", { class: "edge", d: edge(shown, time, y, versions.slice(0, place + 1)) }));
-  const grid = [0, 25, 50, 75, 100].map((share) => [
-    h("line", { class: "grid", x1: LEFT, x2: time.width - RIGHT, y1: y(share), y2: y(share) }),
-    h("text", { class: "tick", x: LEFT - 6, y: y(share) + 4, "text-anchor": "end" }, `${share} %`),
-  ]);
+  const grid = gridOf(time, y, [0, 25, 50, 75, 100], (share) => `${share} %`);
   return h(
     "svg",
     {
@@ -159,10 +164,7 @@ export function lineChart({ series, time, cursorS, height, unit, onMove }) {
         )
       : null,
   ]);
-  const grid = [0, most / 2, most].map((value) => [
-    h("line", { class: "grid", x1: LEFT, x2: time.width - RIGHT, y1: y(value), y2: y(value) }),
-    h("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, `${short(value)}${unit}`),
-  ]);
+  const grid = gridOf(time, y, [0, most / 2, most], (value) => `${short(value)}${unit}`);
   return h(
     "svg",
     {

@@ -223,6 +223,7 @@ export class EndpointPage {
       this.span = value;
       this.cursorS = null;
       this.redraw();
+      // It is asked again with everything else in a moment, and the reason stands above the page then.
       await this.measure().catch(() => null);
       this.redraw();
     };

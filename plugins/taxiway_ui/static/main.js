@@ -26,6 +26,7 @@ async function ask(path) {
       nextStep: "Reload Airflow and log in.",
     });
   }
+  // What no server of Taxiway said, a proxy's page perhaps, is told by its status alone.
   const said = await answer.json().catch(() => ({}));
   throw Object.assign(new Error(said.message ?? `HTTP ${answer.status}`), {
     nextStep: said.next_step ?? "",
