@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,24 @@ def exclusive(path: Path, *, waits: bool = True) -> Iterator[None]:
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, log: Callable[[str], object], told: str) -> Iterator[None]:
+    """Hold a lock as `exclusive` does, where one may wait for hours: if somebody else holds it, that is logged.
+
+    Args:
+        path: As of `exclusive`.
+        log: Takes the line.
+        told: Whom one waits for.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(path, waits=False))
+        except BlockingIOError:
+            log(f"waiting: {told}")
+            held.enter_context(exclusive(path))
+        yield
 
 
 @contextlib.contextmanager

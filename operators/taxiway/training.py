@@ -28,7 +28,7 @@ from taxiway.reproduction import stages
 from taxiway.runners import Inputs, Job, JobResult, Runner, Stop, on_this_host
 from taxiway.runners.watch import FILES, NOTES
 from taxiway.settings import Settings
-from taxiway.tools import exclusive, redact, remove
+from taxiway.tools import in_turn, redact, remove
 
 Log = Callable[[str], None]
 
@@ -102,7 +102,10 @@ def _run_of(
     recipe: Recipe, settings: Settings, provenance: Provenance | None, runner: Runner | None, log: Log
 ) -> tracking.Run:
     """Return the run that holds the result of a recipe: the finished one, or else it is trained; by one at a time."""
-    with exclusive(settings.home / "runs" / f"{recipe.key[:32]}.lock"):
+    lock = settings.home / "runs" / f"{recipe.key[:32]}.lock"
+    with in_turn(
+        lock, log, "another task on this host trains the same code with the same data and parameters"
+    ):
         run = finished(recipe, settings)
         if run is None:
             return _train(recipe, settings, provenance, runner or on_this_host(settings), log)

@@ -29,7 +29,7 @@ from taxiway.provenance import Provenance
 from taxiway.registry import doubts, packages
 from taxiway.runners import Inputs, Job, JobResult, Runner, on_this_host
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, remove, write_atomically
+from taxiway.tools import digest, exclusive, in_turn, remove, write_atomically
 
 KEPT_S = 14 * 86_400.0
 FACTS = "result.json"
@@ -100,7 +100,7 @@ def transform(
     key = digest([code.digest, [raw.tag, raw.hash] if raw else _occasion(provenance), merged])
     folder = settings.home / "transforms" / key[:32]
     _sweep(folder.parent)
-    with exclusive(folder.with_suffix(".lock")):
+    with in_turn(folder.with_suffix(".lock"), log, "another task on this host transforms the same data"):
         origin = origin_of(folder / "output")
         if origin is not None and _is_kept(origin, folder / "output", settings):
             log(f"{handle}.transform already ran on this data: {folder}")

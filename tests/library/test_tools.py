@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from taxiway.errors import ToolFailedError
-from taxiway.tools import digest, exclusive, fresh_folder, program, redact, remove, run
+from taxiway.tools import digest, exclusive, fresh_folder, in_turn, program, redact, remove, run
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,28 @@ def test_exclusive_lets_one_thread_in_at_a_time(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == [1] * 8
+
+
+def test_who_has_to_wait_for_its_turn_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    is_waiting, done = threading.Event(), threading.Event()
+
+    def say(line: str) -> None:
+        told.append(line)
+        is_waiting.set()
+
+    def work() -> None:
+        with in_turn(tmp_path / "lock", say, "somebody trains"):
+            done.set()
+
+    second = threading.Thread(target=work)
+    with in_turn(tmp_path / "lock", told.append, "nobody"):
+        second.start()
+        is_waiting.wait(60)
+        assert not done.is_set()
+    second.join()
+    assert done.is_set()
+    assert told == ["waiting: somebody trains"]
 
 
 HOLDER = """

@@ -224,7 +224,7 @@ def _leave(
     said = "; ".join(found.reasons) or "passed"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     told = verdicts.Verdict(said=said, by=verdicts.asker(asked_by), at=now)
-    with TemporaryDirectory() as text, measuring.alone(run.tags["taxiway.key"], settings):
+    with TemporaryDirectory() as text, measuring.alone(run.tags["taxiway.key"], bench):
         folder = Path(text)
         (folder / PAGE).write_text(report.page(found, subject, ours, theirs), encoding="utf-8")
         document = verdict | {"report_url": found.report_url, "by": told.by, "at": told.at}

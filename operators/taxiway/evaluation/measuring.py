@@ -26,7 +26,7 @@ from taxiway.registry import doubts, measured, models, tracking
 from taxiway.registry.models import ModelVersion
 from taxiway.runners import Inputs, Job, JobResult, Runner, Stop
 from taxiway.settings import Settings
-from taxiway.tools import digest, exclusive, fresh_folder, redact, remove
+from taxiway.tools import digest, fresh_folder, in_turn, redact, remove
 from taxiway.trace import Trace
 
 Log = Callable[[str], None]
@@ -104,7 +104,7 @@ def measure_subject(subject: Subject, bench: Bench) -> tuple[tracking.Run, Measu
     settings, key = bench.settings, subject.key
     experiment = tracking.ensure_experiment(bench.code.handle, settings)
     own = {"taxiway.kind": subject.kind, "taxiway.key": key}
-    with alone(key, settings):
+    with alone(key, bench):
         found = tracking.find_runs(experiment, own, settings)
         done = next((run for run in found if _is_result(run, bench)), None)
         if done is None:
@@ -115,9 +115,10 @@ def measure_subject(subject: Subject, bench: Bench) -> tuple[tracking.Run, Measu
     return done, _kept(done, subject, settings)
 
 
-def alone(key: str, settings: Settings) -> AbstractContextManager[None]:
+def alone(key: str, bench: Bench) -> AbstractContextManager[None]:
     """Hold the measurement of a key alone on this host: while it is made, and while a verdict on it is written down."""
-    return exclusive(settings.home / "runs" / f"{key[:32]}.lock")
+    lock = bench.settings.home / "runs" / f"{key[:32]}.lock"
+    return in_turn(lock, bench.log, "another task on this host measures the same model")
 
 
 def faults(run: tracking.Run, bench: Bench) -> tuple[str, ...]:
