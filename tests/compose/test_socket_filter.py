@@ -68,6 +68,7 @@ def _wait(url: str, log: Path) -> None:
             if httpx.get(url, trust_env=False, timeout=2.0).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
+            # Not listening yet; that it never does is found by the clock.
             pass
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

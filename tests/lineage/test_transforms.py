@@ -88,3 +88,4 @@ def test_what_somebody_works_on_is_left_alone_and_not_waited_for(results: Path) 
 
 def test_nothing_is_removed_where_nothing_ran(tmp_path: Path) -> None:
     _sweep(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []

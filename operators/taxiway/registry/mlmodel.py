@@ -12,7 +12,8 @@ from typing import Any
 from taxiway.tools import digest
 
 NAME, SIGNATURE = "MLmodel", "signature.json"
-# What says when and in which run it was made, and nothing of what is loaded.
+# What says when and in which run it was made, and nothing of what is loaded. `reproduce.py` has the same list, since it
+# runs where Taxiway is not.
 _OF_THE_MAKING = (
     "artifact_path:",
     "model_id:",

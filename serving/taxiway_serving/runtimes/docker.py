@@ -284,6 +284,7 @@ def home_id(home: Path) -> str:
         try:
             os.link(scratch, path)
         except FileExistsError:
+            # Another process of this home was first: what it wrote is read below.
             pass
         finally:
             scratch.unlink()
